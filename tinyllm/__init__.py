@@ -1,0 +1,1 @@
+"""tinyllm: language models from first principles in NumPy."""
