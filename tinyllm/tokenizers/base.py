@@ -1,0 +1,200 @@
+"""What every tokenizer offers: text to ids and back, by one set of names.
+
+A tokenizer is a list of byte strings, its tokens, and a rule that cuts a text into them. A subclass
+gives three things: `tokens` (the bytes of each id), `_encode(text)` (ids of a text without special
+tokens) and `_state()` (all that defines it, as JSON). This file adds what they share:
+
+- special tokens, with tiktoken's meaning: text that spells one is refused unless it is allowed (then
+  it becomes the token) or no longer disallowed (then it is encoded as plain text);
+- `decode`, total over any ids the vocabulary has, and `decoder()`, which decodes a stream and holds
+  back the bytes of a character that is not complete yet;
+- saving as JSON, and a fingerprint that changes whenever an id could.
+
+A lone surrogate (half of a UTF-16 pair, which no UTF-8 text can hold) is encoded as U+FFFD; two
+halves that make a pair become the character they spell.
+"""
+
+import codecs
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tinyllm.errors import UserError
+
+
+class TokenizerError(UserError):
+    """A tokenizer file, a vocabulary or a text that the tokenizer cannot take."""
+
+
+class Tokenizer:
+    """Base of all tokenizers; see the module's docstring for what a subclass gives."""
+
+    kind = "abstract"
+    tokens: list            # bytes of each id, None where an id is not used
+    special_tokens: dict    # text -> id
+    bos_id = None
+    eos_id = None
+
+    @property
+    def vocab_size(self):
+        """Number of ids: one more than the largest."""
+        return len(self.tokens)
+
+    # ---- text to ids
+
+    def encode(self, text, *, bos=False, eos=False, allowed_special=(), disallowed_special="all"):
+        """Ids of `text` as a list; `bos` and `eos` put those special tokens around it.
+
+        `allowed_special` and `disallowed_special` are sets of special tokens, or "all". A special token
+        found in the text is an error unless it is allowed (it becomes its id) or not disallowed (it is
+        encoded as plain text); "all" disallowed means all that are not allowed.
+        """
+        return self.encode_array(text, bos=bos, eos=eos, allowed_special=allowed_special,
+                                 disallowed_special=disallowed_special).tolist()
+
+    def encode_array(self, text, *, bos=False, eos=False, allowed_special=(), disallowed_special="all"):
+        """Ids of `text` as an int32 array; arguments as `encode`."""
+        if not isinstance(text, str):
+            raise TypeError(f"encode takes a str, got {type(text).__name__}; for bytes use encode_bytes")
+        parts = []
+        if bos:
+            parts.append([self._required("bos_id", "bos=True")])
+        for piece, special_id in self._split_specials(text, allowed_special, disallowed_special):
+            parts.append([special_id] if special_id is not None else self._encode(piece))
+        if eos:
+            parts.append([self._required("eos_id", "eos=True")])
+        if len(parts) == 1:
+            return np.asarray(parts[0], np.int32)
+        return np.concatenate([np.asarray(part, np.int32) for part in parts] or [np.empty(0, np.int32)])
+
+    def _required(self, name, asked):
+        value = getattr(self, name)
+        if value is None:
+            raise TokenizerError(f"{asked} asks for a token this tokenizer does not have ({name} is None); "
+                                 f"its special tokens are {list(self.special_tokens) or 'none'}")
+        return value
+
+    def _split_specials(self, text, allowed, disallowed):
+        """Yield (plain text, None) and (special text, its id) in the order of the text."""
+        if not self.special_tokens:
+            if text:
+                yield text, None
+            return
+        names = self.special_tokens.keys()
+        allowed = set(names) if allowed == "all" else set(_words(allowed, "allowed_special"))
+        unknown = allowed - names
+        if unknown:
+            raise TokenizerError(f"allowed_special names {sorted(unknown)[0]!r}, which is not a special token here; "
+                                 f"they are {sorted(names)}")
+        if disallowed == "all":
+            disallowed = names - allowed
+        for name in _words(disallowed, "disallowed_special"):
+            at = text.find(name)
+            if at >= 0:
+                raise TokenizerError(
+                    f"the text spells the special token {name!r} at character {at}; pass allowed_special={{{name!r}}} "
+                    f"to encode it as that token, or disallowed_special=() to encode it as plain text")
+        at = 0
+        while allowed and at < len(text):
+            # the earliest special token; of several at one place, the longest
+            found = min(((text.find(name, at), -len(name), name) for name in allowed if name in text[at:]), default=None)
+            if found is None:
+                break
+            start, _, name = found
+            if start > at:
+                yield text[at:start], None
+            yield name, self.special_tokens[name]
+            at = start + len(name)
+        if at < len(text):
+            yield text[at:], None
+
+    # ---- ids to text
+
+    def token_bytes(self, token):
+        """The bytes that one id stands for."""
+        if not 0 <= token < len(self.tokens) or self.tokens[token] is None:
+            raise TokenizerError(f"id {token} is not in the vocabulary (ids 0 to {len(self.tokens) - 1})")
+        return self.tokens[token]
+
+    def decode_bytes(self, ids):
+        """The bytes that a sequence of ids stands for; an unknown id is an error."""
+        ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        return b"".join(map(self.token_bytes, ids))
+
+    def decode(self, ids):
+        """The text that a sequence of ids stands for; bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decoder(self):
+        """An incremental decoder: `.push(id)` gives the text that is complete, `.finish()` the rest."""
+        return StreamDecoder(self)
+
+    # ---- files
+
+    def _state(self):
+        raise NotImplementedError
+
+    def fingerprint(self):
+        """sha256 (hex) of all that defines this tokenizer: equal fingerprints give equal ids."""
+        text = json.dumps(self._state(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(f"{self.kind}:{text}".encode()).hexdigest()
+
+    def save(self, path):
+        """Write this tokenizer as JSON; the file appears whole or not at all."""
+        record = {"format": "tinyllm-tokenizer", "version": 1, "kind": self.kind, **self._state()}
+        write_whole(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+class StreamDecoder:
+    """Decodes ids one at a time and never shows half a character.
+
+    >>> from tinyllm.tokenizers import BPETokenizer
+    >>> decoder = BPETokenizer([]).decoder()
+    >>> [decoder.push(i) for i in "né".encode()] + [decoder.finish()]
+    ['n', '', 'é', '']
+    """
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token):
+        """Text completed by this id, possibly empty."""
+        return self._utf8.decode(self._tokenizer.decode_bytes([int(token)]))
+
+    def finish(self):
+        """What is left: U+FFFD for a character that never came to its end."""
+        return self._utf8.decode(b"", final=True)
+
+
+def to_bytes(text):
+    """UTF-8 of `text`; surrogates are joined where they pair and become U+FFFD where they do not."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
+
+
+def write_whole(path, data):
+    """Write bytes so that a reader sees the old file or the new one, never half."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _words(names, argument):
+    if isinstance(names, str):
+        raise TypeError(f'{argument} takes a set of special tokens or "all", got the string {names!r}')
+    return names

@@ -1,0 +1,86 @@
+r"""Cutting a text into pieces before any merge: the regular expressions of known tokenizers.
+
+A pattern decides what a token can never cross. GPT-2's, read left to right: a contraction ('s 't …), or
+an optional space and a run of letters, or of digits, or of anything else that is not space, or white
+space, whose last character is left to the word that follows ("a  b" gives "a", " ", " b").
+
+The later ones let any one character lead a run of letters, cut numbers into three digits (nanochat:
+two) and keep line ends with the punctuation before them; o200k also starts a new piece where a small
+letter is followed by a capital. `scan.py` holds the same rules as compiled code.
+
+Sources: openai/gpt-2 src/encoder.py; openai/tiktoken tiktoken_ext/openai_public.py (cl100k in the form
+published first, o200k); meta-llama/llama3 tokenizer.py; karpathy/nanochat tokenizer.py.
+"""
+
+import functools
+
+import regex
+
+from tinyllm.tokenizers.base import TokenizerError
+
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+PATTERNS = {
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "cl100k": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+              r"|\s*[\r\n]|\s+(?!\S)|\s+",
+    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "o200k": rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_SUFFIX}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_SUFFIX}?"
+             r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "nanochat": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+                r"|\s*[\r\n]|\s+(?!\S)|\s+",
+}
+SECONDS_PER_MEGABYTE = 10      # a pattern that needs longer backtracks without end
+
+
+def pattern_text(pattern):
+    """The regular expression a name stands for; any other string is one itself; None stays None."""
+    return PATTERNS.get(pattern, pattern)
+
+
+def pattern_name(text):
+    """The name of a known regular expression, else the text itself."""
+    return next((name for name, known in PATTERNS.items() if known == text), text)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(pattern):
+    try:
+        return regex.compile(pattern_text(pattern))
+    except regex.error as error:
+        raise TokenizerError(f"the pattern {pattern!r} is neither a regular expression ({error}) nor one of the names "
+                             f"{', '.join(PATTERNS)}") from error
+
+
+def check_pattern(pattern):
+    """Raise unless `pattern` is None, a name or a regular expression that compiles."""
+    if pattern is not None:
+        _compiled(pattern)
+    return pattern
+
+
+def pieces(text, pattern):
+    """The pieces of `text`, in order; they join to the text, or it is an error.
+
+    >>> pieces("I've 42  ideas", "gpt2")
+    ['I', "'ve", ' 42', ' ', ' ideas']
+    """
+    if pattern is None:
+        return [text] if text else []
+    seconds = 2 + SECONDS_PER_MEGABYTE * len(text) / 1e6
+    try:
+        # finditer: findall would give groups instead of whole matches where a pattern has groups
+        found = [match.group() for match in _compiled(pattern).finditer(text, timeout=seconds)]
+    except TimeoutError:
+        raise TokenizerError(f"the pattern {pattern!r} needed more than {seconds:.0f} s for {len(text)} characters: it "
+                             "backtracks without end; use possessive quantifiers (a++) where it repeats") from None
+    if sum(map(len, found)) != len(text):
+        at = 0
+        for piece in found:
+            if not text.startswith(piece, at) or not piece:
+                break
+            at += len(piece)
+        raise TokenizerError(f"the pattern {pattern!r} leaves out {text[at:at + 12]!r} at character {at}; its pieces must "
+                             r"join to the whole text: end it with an alternative that takes anything, such as |[\s\S]")
+    return [piece for piece in found if piece]
