@@ -319,6 +319,15 @@ def test_a_state_that_does_not_fit_changes_nothing(change, told):
     assert generator.get_state() == before
 
 
+def test_only_the_top_bit_of_the_first_word_counts():
+    generator = Generator(5)
+    state = {**generator.get_state(), "words": [2**31 - 1] + [0] * 623}
+    with pytest.raises(UserError, match="zero"):
+        generator.set_state(state)
+    generator.set_state({**state, "words": [2**31] + [0] * 623})
+    assert generator._words(2000).any()
+
+
 @pytest.mark.parametrize("state", [None, [1, 2], {"seed": 1}])
 def test_a_state_of_another_shape_is_refused(state):
     with pytest.raises(UserError, match="get_state"):
