@@ -1,0 +1,295 @@
+"""A primitive: one operation, its forward in NumPy and one rule per input, written once.
+
+    class Multiply(Primitive):
+        '''y = a * b'''
+        def forward(a, b):      return a * b
+        def grad_a(g, y, a, b): return g * b      # ∂(a·b)/∂a = b
+        def grad_b(g, y, a, b): return g * a
+
+A subclass is a namespace, never an object. Defining it registers it under its name in snake_case. Positional
+parameters of `forward` are its inputs, keyword-only ones its attributes (`axis`, `shape`). The rule of
+input `x` is `grad_x`; its parameters are any of `g` (the incoming cotangent, dL/dy), `y`, the inputs and
+the attributes, by name. An input without a rule carries no gradient. A variadic input (`*arrays`) has one rule that returns one
+gradient for each.
+
+What a rule reads decides what a node keeps until backward: the engine looks at the rule's own bytecode, keeps
+`y` or an input only if some needed rule loads it, and keeps only shape and dtype where that is all a rule
+asks for (`a.shape`). Summing over broadcast axes, dtype, skipping inputs that need no gradient and adding up
+happen in the walk (`backward.py`), never in a rule.
+"""
+
+import dis
+import inspect
+import operator
+import re
+import textwrap
+
+import numpy as np
+
+from .guards import lock, release
+from .state import STATE
+from .tensor import Tensor, as_array
+
+primitives = {}     # name -> class: everything the engine can differentiate
+
+_PLAIN = frozenset((np.ndarray, float, int, bool, np.float32, np.float64))
+_METADATA = frozenset(("shape", "dtype", "ndim", "size"))
+
+
+_new_tensor = object.__new__     # skip __init__: apply and _record set every slot themselves
+_new_node = object.__new__
+
+
+class Like:
+    """Stands in for an array of which a rule reads only the shape and the dtype."""
+
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, array):
+        self.shape = getattr(array, "shape", ())
+        self.dtype = getattr(array, "dtype", None)
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: int(np.prod(self.shape)))
+
+
+class Node:
+    """One recorded operation: what made a tensor, from what, and what its rules will read."""
+
+    __slots__ = ("primitive", "parents", "plan", "saved", "held", "attributes",
+                 "index", "shape", "dtype", "g", "retain", "where")
+
+    def release(self):
+        """Let go of everything saved; a later backward through here raises."""
+        if self.held:
+            release(self.held)
+        self.held = self.saved = self.parents = None
+
+    def __del__(self):
+        if self.held:
+            release(self.held)
+
+
+class Plan:
+    """For one set of inputs that need gradients: which rules to call, and what to keep for them.
+
+    `slots` names, in order, what a rule's arguments are picked from: g, nothing, the saved arrays, the attributes.
+    """
+
+    def __init__(self, primitive, positions, count):
+        rules = [rule for rule in primitive.rule_list if any(p in positions for p in rule.positions(count))]
+        reads = {name for rule in rules for name in rule.reads}
+        full = {name for rule in rules for name in rule.full_reads}
+        self.names = tuple(n for n in ("y", *primitive.inputs, "shapes") if n in reads and n not in primitive.attributes)
+        self.keep = tuple((self._source(primitive, n), n in full) for n in self.names)
+        slots = ("g", None, *self.names, *primitive.attributes)
+        self.calls = tuple(
+            (rule.positions(count), rule.function,
+             _picker([slots.index(p) if p in slots else 1 for p in rule.parameters]), rule.joint)
+            for rule in rules)
+        simple = all(isinstance(source, int) and whole for source, whole in self.keep)
+        self.pick = _picker([source for source, _ in self.keep]) if simple and self.keep else None
+
+    @staticmethod
+    def _source(primitive, name):
+        """Where in (y, *arrays) the name is found: an index, or the variadic tail as a slice."""
+        if name == "y":
+            return 0
+        if name == "shapes":
+            return "shapes"
+        k = 1 + primitive.inputs.index(name)
+        return slice(k, None) if name == primitive.variadic else k
+
+    def save(self, y, arrays):
+        """The tuple of what the rules will read."""
+        values = (y, *arrays)
+        saved = []
+        for source, whole in self.keep:
+            if source == "shapes":
+                saved.append(tuple(np.shape(a) for a in arrays))
+            else:
+                saved.append(values[source] if whole else Like(values[source]))
+        return tuple(saved)
+
+
+def _picker(places):
+    """A function from a tuple to the tuple of its elements at `places`."""
+    return operator.itemgetter(*places) if len(places) > 1 else operator.itemgetter(slice(places[0], places[0] + 1))
+
+
+class Rule:
+    """A `grad_x` function: its text, its parameters and which of them it really reads."""
+
+    def __init__(self, primitive, name, function):
+        self.primitive, self.name, self.function = primitive, name, function
+        self.parameters = tuple(inspect.signature(function).parameters)
+        known = {"g", "y", "shapes", *primitive.inputs, *primitive.attributes}
+        for p in self.parameters:
+            if p not in known:
+                raise TypeError(f"{primitive.__name__}.grad_{name} asks for {p!r}; a rule may ask for "
+                                f"{', '.join(sorted(known))}")
+        self.reads, self.full_reads = _reads(function.__code__, set(self.parameters) - {"g"})
+        self.joint = name == primitive.variadic
+
+    def positions(self, count):
+        """Positions of the inputs this rule answers for, of `count` inputs."""
+        k = self.primitive.inputs.index(self.name)
+        return tuple(range(k, count)) if self.joint else (k,)
+
+    @property
+    def text(self):
+        """The rule as it is written, e.g. `g @ b.mT`."""
+        try:
+            source = textwrap.dedent(inspect.getsource(self.function)).strip()
+        except (OSError, TypeError):
+            return "(source not available)"
+        body = re.split(r"\)\s*:\s*(?:#[^\n]*)?\s*", source, maxsplit=1)[-1]
+        body = "\n".join(re.sub(r"\s\s+#.*$|^#.*$", "", line) for line in body.splitlines())
+        return textwrap.dedent(re.sub(r"^return\s+", "", body.strip()))
+
+
+def _reads(code, parameters):
+    """(names loaded, names loaded as more than a carrier of shape and dtype) among `parameters`."""
+    loaded, full = set(), set()
+    instructions = list(dis.get_instructions(code))
+    for here, after in zip(instructions, [*instructions[1:], None]):
+        if not here.opname.startswith("LOAD_"):
+            continue
+        names = here.argval if isinstance(here.argval, tuple) else (here.argval,)
+        for k, name in enumerate(names):
+            if name in parameters:
+                loaded.add(name)
+                last = k == len(names) - 1
+                if not (last and after is not None and after.opname == "LOAD_ATTR" and after.argval in _METADATA):
+                    full.add(name)
+    inner = parameters & set(code.co_cellvars)      # read by a lambda or comprehension inside the rule
+    return loaded | inner, full | inner
+
+
+class RuleTexts:
+    """`SomePrimitive.rules`: input name -> the source of its rule, which is what runs."""
+
+    def __get__(self, _, cls):
+        return {rule.name: rule.text for rule in cls.rule_list}
+
+
+class Primitive:
+    """Base of all operations; see the module's text. `apply` runs one; `rules` shows its rules.
+
+    Optional in a subclass: `name`; `analytic = True` (forward accepts complex numbers, so the complex step
+    can check it); `samples(rng)`, yielding tuples of inputs, a last dict being attributes; `mend(inputs, *shapes)`.
+    """
+
+    analytic = False
+    inputs = attributes = rule_list = ()
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "forward" not in cls.__dict__:
+            return
+        signature = inspect.signature(cls.__dict__["forward"]).parameters.values()
+        cls.inputs = tuple(p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))
+        cls.variadic = next((p.name for p in signature if p.kind == p.VAR_POSITIONAL), None)
+        cls.defaults = {p.name: p.default for p in signature if p.kind == p.KEYWORD_ONLY}
+        cls.attributes = tuple(cls.defaults)
+        cls.name = cls.__dict__.get("name") or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        for key, value in list(cls.__dict__.items()):
+            if inspect.isfunction(value) and key not in ("apply",):
+                setattr(cls, key, staticmethod(value))
+        cls.rule_list = tuple(Rule(cls, n, cls.__dict__[f"grad_{n}"].__func__) for n in cls.inputs if f"grad_{n}" in cls.__dict__)
+        for key in cls.__dict__:
+            if key.startswith("grad_") and key[5:] not in cls.inputs:
+                raise TypeError(f"{cls.__name__}.{key}: forward has no input {key[5:]!r}; it has {', '.join(cls.inputs)}")
+        cls.differentiable = frozenset(rule.name for rule in cls.rule_list)
+        cls._wants = sum(1 << cls.inputs.index(n) for n in cls.differentiable)
+        if cls.variadic in cls.differentiable:
+            cls._wants |= -1 << cls.inputs.index(cls.variadic)
+        cls._plans = {}
+        primitives[cls.name] = cls
+
+    rules = RuleTexts()
+
+    @classmethod
+    def apply(cls, *inputs, **attributes):
+        """Run forward on tensors, arrays or numbers; record a node if any input wants a gradient."""
+        arrays, needs, bit = [], 0, 1
+        for x in inputs:
+            if isinstance(x, Tensor):
+                arrays.append(x.data)
+                if x.requires_grad:
+                    needs |= bit
+            else:
+                arrays.append(x if type(x) in _PLAIN else as_array(x))
+            bit <<= 1
+        try:
+            y = cls.forward(*arrays, **attributes)
+        except (ValueError, IndexError, TypeError) as error:
+            from .explain import explain
+            raise explain(cls, inputs, arrays, attributes, error) from error
+        if type(y) is not np.ndarray:
+            y = np.asarray(y)
+        output = _new_tensor(Tensor)
+        output.data = y
+        output.grad = output.name = output.buffer = None
+        needs &= cls._wants
+        state = STATE
+        if needs and state.grad:
+            output.requires_grad = True
+            output.node = node = _record(cls, inputs, arrays, attributes, y, needs, state.next_index())
+        else:
+            output.requires_grad = False
+            output.node = node = None
+        if state.watchers:
+            for watcher in state.watchers:
+                watcher.forward(node, cls, inputs, attributes, output)
+        return output
+
+    @classmethod
+    def function(cls):
+        """`apply` as a plain function with forward's own signature: attributes may be given by position."""
+        apply, count = cls.apply, len(cls.inputs)
+
+        def operation(*inputs, **attributes):
+            if len(inputs) > count:
+                if len(inputs) > count + len(cls.attributes):
+                    raise TypeError(f"{cls.name}{signature}: {len(inputs)} arguments were given")
+                attributes.update(zip(cls.attributes, inputs[count:]))
+                inputs = inputs[:count]
+            return apply(*inputs, **attributes)
+
+        signature = inspect.signature(cls.forward)
+        signature = signature.replace(parameters=[
+            p.replace(kind=p.POSITIONAL_OR_KEYWORD) if cls.variadic is None else p for p in signature.parameters.values()])
+        operation.__name__ = operation.__qualname__ = cls.name
+        operation.__doc__, operation.__module__, operation.__signature__ = cls.__doc__, cls.__module__, signature
+        return operation
+
+    def mend(inputs, *shapes):
+        """A hint for the message when shapes do not fit; None where there is none."""
+        return None
+
+
+def _record(primitive, inputs, arrays, attributes, y, needs, index):
+    """The node of one operation: its parents, and what its rules will read, locked."""
+    key = needs if primitive.variadic is None else (needs, len(inputs))
+    plan = primitive._plans.get(key)
+    if plan is None:
+        plan = primitive._plans[key] = Plan(primitive, [i for i in range(len(inputs)) if needs >> i & 1], len(inputs))
+    node = _new_node(Node)
+    node.held = None
+    node.primitive = primitive
+    node.plan = plan
+    if plan.keep:
+        node.saved = saved = plan.pick((y, *arrays)) if plan.pick is not None else plan.save(y, arrays)
+        node.held = lock(saved, [])
+    else:
+        node.saved = ()
+    node.attributes = tuple([attributes.get(n, d) for n, d in primitive.defaults.items()]) if primitive.attributes else ()
+    node.parents = parents = []
+    for x in inputs:
+        parents.append((x.node or x) if needs & 1 else None)
+        needs >>= 1
+    node.index = index
+    node.shape, node.dtype = y.shape, y.dtype
+    node.g = node.retain = node.where = None
+    return node
