@@ -15,6 +15,7 @@ Leaves accumulate into `.grad` across calls, as in PyTorch.
 import operator
 
 import numpy as np
+from numpy import ndarray
 
 from .primitive import Node
 from .state import STATE
@@ -54,7 +55,8 @@ def backward(root, grad=None, retain_graph=False):
         g = grad if isinstance(grad, np.ndarray) else as_array(grad)
         if g.shape != root.data.shape:
             raise ValueError(f"backward(grad): grad has shape {g.shape}, {_called(root)} was expected")
-        g = g.astype(root.data.dtype, copy=False)
+        if g.dtype != root.data.dtype:
+            g = g.astype(root.data.dtype)
     if root.node is None:
         _leave(root, g, None)
         return
@@ -64,7 +66,7 @@ def backward(root, grad=None, retain_graph=False):
     try:
         while nodes:
             node = nodes.pop()
-            _visit(node)
+            _visit(node, watchers)
             if not retain_graph:
                 node.release()
                 for watcher in watchers:
@@ -77,8 +79,8 @@ def backward(root, grad=None, retain_graph=False):
 def _reachable(start):
     """Nodes below `start`, in the order of their creation."""
     seen, stack = {start}, [start]
-    while stack:
-        parents = stack.pop().parents
+    for node in stack:      # grows while it is walked
+        parents = node.parents
         if parents is None:
             raise RuntimeError("backward() through a graph that an earlier backward() has freed: run the forward pass "
                                "again, or call backward(retain_graph=True) the first time")
@@ -86,12 +88,12 @@ def _reachable(start):
             if type(parent) is Node and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    return sorted(seen, key=_creation)
+    stack.sort(key=_creation)
+    return stack
 
 
-def _visit(node):
+def _visit(node, watchers):
     """Call the node's rules; bring each result into its input's shape and dtype and add it to what arrived before."""
-    watchers = STATE.watchers
     g, node.g = node.g, None
     if node.retain is not None:
         tensor = node.retain()
@@ -99,27 +101,29 @@ def _visit(node):
             tensor.grad = g.copy() if tensor.grad is None else tensor.grad + g
     environment = (g, None, *node.saved, *node.attributes)
     parents = node.parents
-    for positions, function, arguments, joint in node.plan.calls:
+    for position, function, arguments, joint in node.plan.calls:
         result = function(*arguments(environment))
-        for position, gradient in zip(positions, result if joint else (result,)):
+        for position, gradient in zip(position, result) if joint else ((position, result),):
             parent = parents[position]
             if parent is None:
                 continue
-            if type(gradient) is not np.ndarray:
+            if type(gradient) is not ndarray:
                 gradient = np.asarray(gradient)
             if watchers:
                 for watcher in watchers:
                     watcher.rule(node, position, g, gradient)
             inner = type(parent) is Node
             target = parent if inner else parent.data
-            if gradient.shape != target.shape or gradient.dtype != target.dtype:
+            if gradient.shape != target.shape or gradient.dtype is not target.dtype and gradient.dtype != target.dtype:
                 before, gradient = gradient, _fit(node, position, gradient, target)
                 for watcher in watchers:
                     watcher.unbroadcast(node, position, before, gradient)
-            if inner:
-                total = parent.g = gradient if parent.g is None else parent.g + gradient
-            else:
+            if not inner:
                 total = _leave(parent, gradient, g)
+            elif parent.g is None:
+                total = parent.g = gradient
+            else:
+                total = parent.g = parent.g + gradient
             if watchers:
                 for watcher in watchers:
                     watcher.accumulate(node, position, parent, gradient, total)

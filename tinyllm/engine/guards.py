@@ -8,22 +8,21 @@ read-only before is none of our business and stays so.
 
 import gc
 
-import numpy as np
+from numpy import ndarray
 
-_counts = {}      # id(array) -> how many nodes hold it
+counts = {}      # id(array) -> how many nodes hold it
 
 
 def lock(saved, held):
     """Lock the arrays in `saved`; append to `held` those that `release` must be given back."""
     for array in saved:
-        if type(array) is np.ndarray:
+        if type(array) is ndarray:
             key = id(array)
-            count = _counts.get(key)
-            if count is not None:
-                _counts[key] = count + 1
+            if key in counts:
+                counts[key] += 1
             elif array.flags.writeable:
-                array.flags.writeable = False
-                _counts[key] = 1
+                array.setflags(False)
+                counts[key] = 1
             else:
                 continue
             held.append(array)
@@ -36,12 +35,11 @@ def release(held):
     """Undo one `lock`."""
     for array in held:
         key = id(array)
-        count = _counts[key]
-        if count > 1:
-            _counts[key] = count - 1
+        if counts[key] > 1:
+            counts[key] -= 1
         else:
-            del _counts[key]
-            array.flags.writeable = True
+            del counts[key]
+            array.setflags(True)
 
 
 def writable(tensor, by):
@@ -49,7 +47,7 @@ def writable(tensor, by):
     array = tensor.data
     if not array.flags.writeable:
         what = tensor.name or f"a tensor of shape {tensor.shape}"
-        if id(array) not in _counts:
+        if id(array) not in counts:
             raise ValueError(f"{by} would change {what}, whose array is read-only: give it a copy")
         raise RuntimeError(f"{by} would change {what}, which {' and '.join(_holders(array))} saved for backward: "
                            "call backward() first, or work under tl.no_grad()")

@@ -25,6 +25,7 @@ import re
 import textwrap
 
 import numpy as np
+from numpy import ndarray
 
 from .guards import lock, release
 from .state import STATE
@@ -32,12 +33,11 @@ from .tensor import Tensor, as_array
 
 primitives = {}     # name -> class: everything the engine can differentiate
 
-_PLAIN = frozenset((np.ndarray, float, int, bool, np.float32, np.float64))
+_PLAIN = frozenset((ndarray, float, int, bool, np.float32, np.float64))
 _METADATA = frozenset(("shape", "dtype", "ndim", "size"))
 
 
-_new_tensor = object.__new__     # skip __init__: apply and _record set every slot themselves
-_new_node = object.__new__
+_new = object.__new__     # skips __init__: apply sets every slot itself
 
 
 class Like:
@@ -54,10 +54,16 @@ class Like:
 
 
 class Node:
-    """One recorded operation: what made a tensor, from what, and what its rules will read."""
+    """One recorded operation: what made a tensor, from what, and what its rules will read.
 
-    __slots__ = ("primitive", "parents", "plan", "saved", "held", "attributes",
-                 "index", "shape", "dtype", "g", "retain", "where")
+    `plan`: the rules to call; `parents`: for each input the Node or leaf Tensor that wants its gradient, or None;
+    `saved`, `attributes`: what the rules read; `index`: place in the order of creation; `g`: dL/dy while it is
+    being gathered; `retain`: a weak reference to the tensor that asked to keep it; `where`: a watcher's note.
+    """
+
+    __slots__ = ("plan", "parents", "saved", "held", "attributes", "index", "shape", "dtype", "g", "retain", "where")
+
+    primitive = property(lambda self: self.plan.primitive)
 
     def release(self):
         """Let go of everything saved; a later backward through here raises."""
@@ -73,43 +79,35 @@ class Node:
 class Plan:
     """For one set of inputs that need gradients: which rules to call, and what to keep for them.
 
-    `slots` names, in order, what a rule's arguments are picked from: g, nothing, the saved arrays, the attributes.
+    A rule's arguments are picked from (g, None, *saved, *attributes); `names` are the names of what is saved,
+    `calls` the rules: (position of the input, function, picker of its arguments, joint); a joint rule has several positions.
     """
 
     def __init__(self, primitive, positions, count):
+        self.primitive = primitive
         rules = [rule for rule in primitive.rule_list if any(p in positions for p in rule.positions(count))]
         reads = {name for rule in rules for name in rule.reads}
         full = {name for rule in rules for name in rule.full_reads}
-        self.names = tuple(n for n in ("y", *primitive.inputs, "shapes") if n in reads and n not in primitive.attributes)
-        self.keep = tuple((self._source(primitive, n), n in full) for n in self.names)
+        self.names = tuple(n for n in ("y", *primitive.inputs, "shapes") if n in reads)
         slots = ("g", None, *self.names, *primitive.attributes)
         self.calls = tuple(
-            (rule.positions(count), rule.function,
-             _picker([slots.index(p) if p in slots else 1 for p in rule.parameters]), rule.joint)
-            for rule in rules)
-        simple = all(isinstance(source, int) and whole for source, whole in self.keep)
-        self.pick = _picker([source for source, _ in self.keep]) if simple and self.keep else None
+            (rule.positions(count) if rule.joint else rule.positions(count)[0], rule.function,
+             _picker([slots.index(p) if p in slots else 1 for p in rule.parameters]), rule.joint) for rule in rules)
+        places = [_place(primitive, n) for n in self.names]
+        if all(type(p) is int for p in places) and set(self.names) <= full:
+            self.save = _picker(places) if places else None
+        else:
+            self.save = lambda values: tuple(
+                tuple(np.shape(v) for v in values[1:]) if p is None else values[p] if n in full else Like(values[p])
+                for n, p in zip(self.names, places))
 
-    @staticmethod
-    def _source(primitive, name):
-        """Where in (y, *arrays) the name is found: an index, or the variadic tail as a slice."""
-        if name == "y":
-            return 0
-        if name == "shapes":
-            return "shapes"
-        k = 1 + primitive.inputs.index(name)
-        return slice(k, None) if name == primitive.variadic else k
 
-    def save(self, y, arrays):
-        """The tuple of what the rules will read."""
-        values = (y, *arrays)
-        saved = []
-        for source, whole in self.keep:
-            if source == "shapes":
-                saved.append(tuple(np.shape(a) for a in arrays))
-            else:
-                saved.append(values[source] if whole else Like(values[source]))
-        return tuple(saved)
+def _place(primitive, name):
+    """Where in (y, *arrays) a name is found; a slice for the variadic input, None for all the shapes."""
+    if name == "shapes":
+        return None
+    place = 0 if name == "y" else 1 + primitive.inputs.index(name)
+    return slice(place, None) if name == primitive.variadic else place
 
 
 def _picker(places):
@@ -212,37 +210,64 @@ class Primitive:
     @classmethod
     def apply(cls, *inputs, **attributes):
         """Run forward on tensors, arrays or numbers; record a node if any input wants a gradient."""
-        arrays, needs, bit = [], 0, 1
+        arrays, parents, needs, bit = [], [], 0, 1
         for x in inputs:
-            if isinstance(x, Tensor):
+            if type(x) is Tensor or isinstance(x, Tensor):
                 arrays.append(x.data)
                 if x.requires_grad:
                     needs |= bit
+                    parents.append(x.node or x)
+                else:
+                    parents.append(None)
             else:
                 arrays.append(x if type(x) in _PLAIN else as_array(x))
-            bit <<= 1
+                parents.append(None)
+            bit += bit
         try:
-            y = cls.forward(*arrays, **attributes)
+            y = cls.forward(*arrays, **attributes) if attributes else cls.forward(*arrays)
         except (ValueError, IndexError, TypeError) as error:
             from .explain import explain
             raise explain(cls, inputs, arrays, attributes, error) from error
-        if type(y) is not np.ndarray:
+        if type(y) is not ndarray:
             y = np.asarray(y)
-        output = _new_tensor(Tensor)
+        output = _new(Tensor)
         output.data = y
-        output.grad = output.name = output.buffer = None
-        needs &= cls._wants
-        state = STATE
-        if needs and state.grad:
+        output.grad = output.name = output.buffer = output.node = None
+        output.requires_grad = False
+        switches = STATE.own
+        if needs and switches.grad and needs & cls._wants:
+            plan = cls._plans.get(needs) or cls._plan(needs, parents)
             output.requires_grad = True
-            output.node = node = _record(cls, inputs, arrays, attributes, y, needs, state.next_index())
-        else:
-            output.requires_grad = False
-            output.node = node = None
-        if state.watchers:
-            for watcher in state.watchers:
-                watcher.forward(node, cls, inputs, attributes, output)
+            output.node = node = Node()
+            node.plan = plan
+            node.parents = parents
+            node.index = switches.next_index()
+            node.shape = y.shape
+            node.dtype = y.dtype
+            node.g = node.retain = node.where = None
+            node.saved = node.held = node.attributes = ()
+            if plan.names:
+                node.saved = saved = plan.save((y, *arrays))
+                node.held = lock(saved, [])
+            if attributes or cls.attributes:
+                node.attributes = tuple([attributes.get(n, d) for n, d in cls.defaults.items()])
+        if switches.watchers:
+            for watcher in switches.watchers:
+                watcher.forward(output.node, cls, inputs, attributes, output)
         return output
+
+    @classmethod
+    def _plan(cls, needs, parents):
+        """The plan for inputs that need gradients as the bits of `needs` say, made once."""
+        wanted = [i for i in range(len(parents)) if needs & cls._wants & 1 << i]
+        for i in range(len(parents)):
+            if i not in wanted:
+                parents[i] = None
+        key = needs if cls.variadic is None and len(wanted) == needs.bit_count() else (*wanted, len(parents))
+        plan = cls._plans.get(key)
+        if plan is None:
+            plan = cls._plans[key] = Plan(cls, wanted, len(parents))
+        return plan
 
     @classmethod
     def function(cls):
@@ -267,29 +292,3 @@ class Primitive:
     def mend(inputs, *shapes):
         """A hint for the message when shapes do not fit; None where there is none."""
         return None
-
-
-def _record(primitive, inputs, arrays, attributes, y, needs, index):
-    """The node of one operation: its parents, and what its rules will read, locked."""
-    key = needs if primitive.variadic is None else (needs, len(inputs))
-    plan = primitive._plans.get(key)
-    if plan is None:
-        plan = primitive._plans[key] = Plan(primitive, [i for i in range(len(inputs)) if needs >> i & 1], len(inputs))
-    node = _new_node(Node)
-    node.held = None
-    node.primitive = primitive
-    node.plan = plan
-    if plan.keep:
-        node.saved = saved = plan.pick((y, *arrays)) if plan.pick is not None else plan.save(y, arrays)
-        node.held = lock(saved, [])
-    else:
-        node.saved = ()
-    node.attributes = tuple([attributes.get(n, d) for n, d in primitive.defaults.items()]) if primitive.attributes else ()
-    node.parents = parents = []
-    for x in inputs:
-        parents.append((x.node or x) if needs & 1 else None)
-        needs >>= 1
-    node.index = index
-    node.shape, node.dtype = y.shape, y.dtype
-    node.g = node.retain = node.where = None
-    return node

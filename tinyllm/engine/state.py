@@ -12,17 +12,36 @@ import threading
 import numpy as np
 
 
-class State(threading.local):
-    """What `Primitive.apply` and `backward` look at; a new thread starts with these defaults."""
+class Switches:
+    """One thread's switches."""
 
-    grad = True                     # record a graph
-    fused = True                    # fast kernels; False runs the definitions
-    dtype = np.dtype(np.float32)    # what Python numbers become
-    watchers = ()                   # see Watcher
+    __slots__ = ("grad", "fused", "dtype", "watchers", "next_index")
 
     def __init__(self):
+        self.grad = True                        # record a graph
+        self.fused = True                       # fast kernels; False runs the definitions
+        self.dtype = np.dtype(np.float32)       # what Python numbers become
+        self.watchers = ()                      # see Watcher
         self.next_index = itertools.count().__next__
 
+
+class State(threading.local):
+    """`STATE.grad`, `STATE.fused`, ...: the switches of the thread that asks.
+
+    A thread's first look makes it a set of its own. `Primitive.apply`, which asks for several at once, takes the
+    whole set (`STATE.own`) in one look.
+    """
+
+    def __init__(self):
+        self.own = Switches()
+
+
+def _switch(name):
+    return property(lambda self: getattr(self.own, name), lambda self, value: setattr(self.own, name, value))
+
+
+for _name in Switches.__slots__:
+    setattr(State, _name, _switch(_name))
 
 STATE = State()
 

@@ -36,11 +36,17 @@ class MatMul(Primitive):
         yield rng.normal(size=(3, 2)).T, rng.normal(size=(6, 8))[::2, ::-2]
 
     def mend(inputs, a, b):
+        if not a or not b:
+            return "a scalar has no matrix product; use *"
         if len(a) < 2 or len(b) < 2:
             return None
         if a[-1] != b[-2]:
-            fits = ((inputs[1], "b", b) if a[-1] == b[-1] else (inputs[0], "a", a) if a[-2] == b[-2] else None)
-            hint = f"; did you mean {getattr(fits[0], 'name', None) or fits[1]}.{'T' if len(fits[2]) == 2 else 'mT'}?" if fits else ""
+            hint = ""
+            for operand, name, fits in ((inputs[1], "b", a[-1] == b[-1]), (inputs[0], "a", a[-2] == b[-2])):
+                if fits:
+                    name, suffix = getattr(operand, "name", None) or name, ".T" if len(a) == len(b) == 2 else ".mT"
+                    hint = f"; did you mean {name.removesuffix(suffix) if name.endswith(suffix) else name + suffix}?"
+                    break
             return f"inner sizes {a[-1]} and {b[-2]} differ{hint}"
         return f"leading axes {a[:-2]} and {b[:-2]} do not broadcast"
 
@@ -108,7 +114,7 @@ def matmul(a, b):
     array([-1., -1.], dtype=float32)
     """
     a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
-    row, column = a.ndim == 1, b.ndim == 1
+    row, column = a.ndim == 1, b.ndim == 1      # what is less still, a scalar, the primitive refuses
     y = MatMul.apply(_matrix(a, 0) if row else a, _matrix(b, 1) if column else b)
     return squeeze(y, (-2,) * row + (-1,) * column) if row or column else y
 

@@ -68,5 +68,14 @@ def _argmax(self, axis=None):
 
 
 Tensor.reshape, Tensor.transpose, Tensor.astype, Tensor.argmax = _reshape, _transpose, _astype, _argmax
-Tensor.T = property(lambda self: shaping.transpose(self), doc="all axes reversed")
-Tensor.mT = property(lambda self: shaping.swapaxes(self, -1, -2), doc="the last two axes exchanged")
+
+
+def _named(tensor, of, suffix):
+    """A transposed tensor keeps its name for messages: `fc.weight.T`."""
+    if of.name:
+        tensor.name = of.name + suffix
+    return tensor
+
+
+Tensor.T = property(lambda self: _named(shaping.transpose(self), self, ".T"), doc="all axes reversed")
+Tensor.mT = property(lambda self: _named(shaping.swapaxes(self, -1, -2), self, ".mT"), doc="the last two axes exchanged")
