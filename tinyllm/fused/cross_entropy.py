@@ -1,0 +1,88 @@
+"""Cross-entropy: how surprised the model is by the token that came.
+
+With logits z (N, V), targets t (N,) and p = softmax(z),
+
+    loss_n = -log p_n[t_n] = log Σ_v e^{z_nv} - z_n[t_n]          (nats)
+    dL/dz_nv = (p_nv - [v = t_n]) · g_n
+
+A row whose target is `ignore_index` (padding, a prompt) has loss 0 and gradient 0, and the mean is over the rows
+that are left. If none is left the mean is 0, not 0/0: a batch of padding alone moves nothing.
+"""
+
+import numpy as np
+
+from .. import ops
+from ..engine import Tensor, as_array
+from ._op import NOWHERE, Fused
+
+
+def share(targets, ignore_index, reduction):
+    """What each row's loss is multiplied by before the rows are added up: 1/kept, 1 or 0."""
+    kept = targets != ignore_index
+    return kept / max(np.count_nonzero(kept), 1) if reduction == "mean" else kept.astype(np.float64)
+
+
+class CrossEntropy(Fused):
+    """loss = -log softmax(logits)[target], reduced over the rows whose target is not ignore_index"""
+
+    def definition(logits, targets, *, ignore_index=-100, reduction="mean"):
+        weight = share(targets, ignore_index, reduction).astype(logits.dtype)
+        places = np.where(targets == ignore_index, 0, targets)
+        chosen = ops.take_along_axis(logits, places[..., None], axis=-1).squeeze(-1)     # (...)
+        losses = (ops.logsumexp(logits, axis=-1) - chosen) * weight
+        return losses if reduction == "none" else losses.sum()
+
+    def forward(logits, targets, *, ignore_index=-100, reduction="mean", saved=NOWHERE):
+        saved.weight = weight = share(targets, ignore_index, reduction).astype(logits.dtype)
+        saved.places = places = np.where(targets == ignore_index, 0, targets)[..., None]
+        shifted = logits - np.max(logits, axis=-1, keepdims=True)
+        chosen = np.take_along_axis(shifted, places, -1)[..., 0]
+        p = np.exp(shifted, out=shifted)
+        total = np.sum(p, axis=-1, keepdims=True)
+        saved.p = np.divide(p, total, out=p)
+        losses = (np.log(total[..., 0]) - chosen) * weight
+        return losses if reduction == "none" else np.sum(losses)
+
+    def grad_logits(g, saved):
+        g = (g * saved.weight)[..., None]
+        dz = saved.p * g                                                                  # p · g …
+        at = np.take_along_axis(dz, saved.places, -1) - g
+        np.put_along_axis(dz, saved.places, at, -1)                                       # … minus g at the target
+        return dz
+
+    def samples(rng):
+        yield rng.normal(size=(3, 4)), np.array([0, 3, 1]), {}
+        yield 10 * rng.normal(size=(2, 3, 5)), np.array([[1, -100, 4], [0, 0, -100]]), {}
+        yield rng.normal(size=(3, 4)), np.array([2, -1, 1]), {"ignore_index": -1, "reduction": "sum"}
+        yield rng.normal(size=(2, 2, 3)), np.array([[2, -100], [1, 0]]), {"reduction": "none"}
+        yield rng.normal(size=5), np.array(4), {}
+
+
+def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
+    """Mean of -log softmax(logits)[target] over the targets that are not `ignore_index`, in nats.
+
+    `logits` (..., V), integer `targets` (...); `reduction` "mean", "sum" or "none" (one loss for each target).
+    Raises TypeError for targets that are not integers, ValueError for shapes that do not go together and for a
+    target outside the vocabulary.
+
+    >>> import tinyllm as tl
+    >>> cross_entropy(tl.Tensor([[0.0, 0.0], [5.0, 5.0]]), [0, 1]).item()      # ln 2: a guess between two
+    0.6931471824645996
+    """
+    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
+    targets = as_array(targets)
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"cross_entropy: targets of dtype {targets.dtype.name}; expected the integer id of the right "
+                        "token for each row of logits")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"cross_entropy: reduction={reduction!r}; expected 'mean', 'sum' or 'none'")
+    if logits.ndim != targets.ndim + 1 or logits.shape[:-1] != targets.shape:
+        raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}; expected logits (..., V) with one "
+                         f"target for each row, that is targets {logits.shape[:-1]}")
+    vocabulary = logits.shape[-1]
+    wrong = ((targets < 0) | (targets >= vocabulary)) & (targets != ignore_index)
+    if wrong.any():
+        where = np.argwhere(wrong)[0].tolist()
+        raise ValueError(f"cross_entropy: target {targets[tuple(where)]} at {where}; the logits know ids 0 to {vocabulary - 1}, "
+                         f"and {ignore_index} is the target that is ignored")
+    return CrossEntropy.apply(logits, targets, ignore_index=ignore_index, reduction=reduction)

@@ -1,0 +1,4 @@
+"""Floor 4: language models; each file reads like the figure of its paper."""
+
+from .base import LanguageModel
+from .gpt import GPT, GPTConfig

@@ -1,0 +1,9 @@
+"""Floor 3: layers. A `Module` owns `Parameter`s and other modules; models are built of them."""
+
+from . import functional, init
+from .attention import Attention
+from .cache import KVCache
+from .dropout import Dropout
+from .linear import Embedding, Linear
+from .module import Module, ModuleList, Parameter, Sequential, StateError
+from .norm import LayerNorm, RMSNorm
