@@ -56,10 +56,10 @@ class Function:
         with no_grad(), np.errstate(all="ignore"):
             return flat([y.data for y in self.outputs()])
 
-    def along(self, name, direction, output=slice(None)):
+    def along(self, name, direction):
         """The function of one number d that `at` gives at x + d · direction."""
         x = self.leaves[name].data
-        return lambda d: self.at(name, (x + d * direction).astype(x.dtype))[output]
+        return lambda d: self.at(name, (x + d * direction).astype(x.dtype))
 
     def pull(self, outputs, cotangents):
         """name -> dL/d(leaf) for L = Σ cotangent · output; a leaf that nothing reaches gets zeros."""
@@ -96,12 +96,12 @@ class Function:
             columns.append((self.at(name, up) - self.at(name, down)) / width)
         return np.array(columns).T if columns else np.zeros((self.here().size, 0))
 
-    def is_kink(self, name, j, k, eps):
-        """Whether output element k has no slope where leaf element j is."""
+    def kinks(self, name, j, eps):
+        """Which output elements have no slope where leaf element j is: a flat array of bools."""
         x = self.leaves[name].data
         unit = np.zeros(x.shape)
         unit.flat[j] = 1
-        return kinked(self.along(name, unit, k), step(x.flat[j], eps))
+        return kinked(self.along(name, unit), step(x.flat[j], eps))
 
 
 def flat(arrays):
@@ -115,20 +115,19 @@ def step(x, eps):
 
 
 def kinked(f, h):
-    """Whether f, a function of one number, has a kink, a jump or an edge of its domain within h of 0.
+    """Which elements of f, an array-valued function of one number, have a kink, a jump or the edge of their domain within h of 0.
 
     The slopes to the right and to the left of a smooth function differ by f''·h, so half the step halves
     the difference. Across a kink it does not.
     """
-    center, *around = f(0.0), f(h), f(-h), f(h / 2), f(-h / 2)
-    if not np.isfinite([center, *around]).all():
-        return bool(np.isfinite([center, *around]).any())
-    right, left, near_right, near_left = [(y - center) / d for y, d in zip(around, (h, -h, h / 2, -h / 2))]
-    far, near = abs(right - left), abs(near_right - near_left)
-    noise = 1e-8 + 100 * np.finfo(np.float64).eps * abs(center) / h
-    if far <= 1e-3 * max(abs(right), abs(left)) + noise:
-        return False
-    return not 0.4 < near / far < 0.6
+    center, *around = values = np.array([f(0.0), f(h), f(-h), f(h / 2), f(-h / 2)])
+    with np.errstate(all="ignore"):
+        right, left, near_right, near_left = [(y - center) / d for y, d in zip(around, (h, -h, h / 2, -h / 2))]
+        far, near = np.abs(right - left), np.abs(near_right - near_left)
+        noise = 1e-8 + 100 * np.finfo(np.float64).eps * np.abs(center) / h
+        bent = (far > 1e-3 * np.maximum(np.abs(right), np.abs(left)) + noise) & (np.abs(near / far - 0.5) > 0.1)
+    finite = np.isfinite(values)
+    return np.where(finite.all(axis=0), bent, finite.any(axis=0))
 
 
 def complex_step(forward, arrays, i, attributes, h=1e-30):

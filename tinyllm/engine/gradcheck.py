@@ -54,7 +54,9 @@ def gradcheck(fn, inputs=None, *, eps=1e-5, rtol=1e-6, atol=1e-8, mode=None, see
         name = fn if isinstance(fn, str) else fn.name
         if name not in primitives:
             raise KeyError(f"gradcheck({name!r}): no primitive of that name; there are {', '.join(sorted(primitives))}")
+        notes = _check_dtypes(_leaves_of(primitives[name], inputs), force, False, settings) if inputs else []
         report = check_primitive(primitives[name], None if inputs is None else [tuple(inputs)], seed=seed, **settings)
+        report.notes = notes
     else:
         with default_dtype(np.float64):
             report = _check_function(fn, inputs, mode, seed, force, names, settings)
@@ -110,15 +112,15 @@ def _sample_rows(primitive, sample, eps, rtol, atol, rng):
     function = primitive_function(primitive, arrays, attributes, names)
     with np.errstate(all="ignore"):
         rows = check_exact(function, eps=eps, rtol=rtol, atol=atol, rng=rng, floor=0)
-        if primitive.analytic and all(row.ok for row in rows):
+        if primitive.analytic and all(row.ok for row in rows) and all(x.dtype == np.float64 for x in function.leaves.values()):
             rows += check_complex(primitive, arrays, attributes, names, function)
         for row in rows:
-            if row.ok and row.entries and row.output != "complex step":
+            if row.ok and row.entries and not row.test:
                 _informative(row, function, eps)
         tied = _tied(primitive, arrays, attributes, names)
         if tied is not None and all(row.ok for row in rows):
             for row in check_exact(tied, eps=eps, rtol=rtol, atol=atol, rng=rng, floor=0):
-                row.sample = f"f(x, x) with x {row.shape}"
+                row.test = "f(x, x)"
                 rows.append(row)
     return rows
 
@@ -153,6 +155,11 @@ def primitive_function(primitive, arrays, attributes, names):
             others[name] = array
             places.append(x)
     return Function(lambda: primitive.apply(*places, **attributes), leaves, others)
+
+
+def _leaves_of(primitive, sample):
+    arrays = [x for x in sample if not isinstance(x, dict)]
+    return primitive_function(primitive, arrays, {}, leaf_names(primitive, len(arrays))).leaves
 
 
 def _tied(primitive, arrays, attributes, names):
@@ -265,9 +272,8 @@ def _check_dtypes(leaves, force, is_module, settings):
 
 def _reproduce(title, inputs, seed, mode, row, eps):
     """A line to run again, with the inputs spelled out where they are short."""
-    sizes = sum(np.size(x.data if isinstance(x, Tensor) else x) for x in inputs)
-    spelled = "inputs"
-    if sizes <= 24:
-        spelled = "[" + ", ".join(f"np.array({np.asarray(x.data if isinstance(x, Tensor) else x).tolist()})" for x in inputs) + "]"
+    arrays = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs]
+    spelled = "[" + ", ".join(f"np.array({a.tolist()})" for a in arrays) + "]" if sum(a.size for a in arrays) <= 8 else "inputs"
     place = "" if row.index is None else f"   # {row.place}: (f(x + h) - f(x - h)) / 2h with h = {eps:g}"
+    title = "fn" if "<" in title else title
     return f'tl.gradcheck({title}, {spelled}, mode="{mode}", seed={seed}){place}'

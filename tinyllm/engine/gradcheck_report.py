@@ -20,7 +20,8 @@ class Row:
     entries: int = 0
     status: str = "ok"
     index: tuple = None         # of the input element
-    output: tuple = None        # of the output element, or the kind of test
+    output: tuple = None        # of the output element
+    test: str = ""              # how it was looked at, if not by central differences one element at a time
     analytic: float = 0.0
     numeric: float = 0.0
     absolute: float = 0.0
@@ -43,18 +44,19 @@ class Row:
             head = f"{self.place}: not differentiable near {self.place}; move it away, or test the documented subgradient by itself"
         elif self.status == "uninformative":
             head = f"{self.name} {self.shape}: uninformative sample: {self.diagnosis}"
-        elif self.index is None:
+        elif self.index is None and not self.entries:
             head = f"{self.name} {self.shape}: {self.diagnosis}"
         else:
-            by = "" if self.output is None else f" ({self.output})" if isinstance(self.output, str) else f" of output {list(self.output)}"
-            head = (f"{self.place}{by}: the rule gives {self.analytic:.10g}, it should be {self.numeric:.10g} "
+            of = f" of output {list(self.output)}" if self.output else ""
+            by = f" ({self.test})" if self.test else ""
+            head = (f"{self.place}{of}{by}: the rule gives {self.analytic:.10g}, it should be {self.numeric:.10g} "
                     f"(off by {self.absolute:.2g}, relative {self.relative:.2g})")
         lines = [head]
         if self.sample:
             lines.append(f"  at         {self.sample}")
         if self.rule:
             lines.append("  rule       " + self.rule.replace("\n", "\n             "))
-        if self.diagnosis and self.index is not None:
+        if self.diagnosis and self.diagnosis not in head:
             lines.append(f"  diagnosis  {self.diagnosis}")
         if self.reproduce:
             lines.append(f"  reproduce  {self.reproduce}")
@@ -85,9 +87,9 @@ class GradcheckReport:
         lines = [f"gradcheck {self.title}: {verdict}, {self.entries} derivatives, worst relative error {self.error:.1e}, "
                  f"{self.seconds:.2f} s"]
         ordered = sorted(self.rows, key=lambda row: (row.ok, -row.relative if row.relative == row.relative else -math.inf))
-        lines += table(("input", "shape", "at", "analytic", "numeric", "abs error", "rel error", ""),
+        lines += table(("input", "shape", "at", "analytic", "numeric", "abs error", "rel error", "", ""),
                        [(row.name, str(row.shape), "" if row.index is None else str(list(row.index)), f"{row.analytic:.7g}",
-                         f"{row.numeric:.7g}", f"{row.absolute:.1e}", f"{row.relative:.1e}", row.status) for row in ordered])
+                         f"{row.numeric:.7g}", f"{row.absolute:.1e}", f"{row.relative:.1e}", row.test, row.status) for row in ordered])
         for row in self.failures[:3]:
             lines += ["", row.describe()]
         if len(self.failures) > 3:
