@@ -1,5 +1,13 @@
-"""tinyllm: language models from first principles in NumPy."""
+"""tinyllm: language models from first principles in NumPy.
 
-from . import ops
-from .engine import Primitive, Tensor, anomaly, default_dtype, fused, no_grad, primitives
+    import tinyllm as tl
+    x = tl.Tensor([1.0, 2.0], requires_grad=True)      an array that remembers how it was made
+    tl.F, tl.nn, tl.optim, tl.models                   functions, layers, optimizers, models
+    tl.gradcheck("matmul")                             any rule against finite differences
+"""
+
+from . import models, nn, ops, optim
+from .engine import Generator, Primitive, Tensor, anomaly, default_dtype, fused, manual_seed, no_grad, primitives
+from .engine.gradcheck import GradcheckError, gradcheck
+from .nn import functional as F
 from .ops import matmul_backend
