@@ -1,0 +1,158 @@
+"""Train a GPT on a text: a file, several files, a name from `tinyllm data list`, or - for standard input.
+
+Without arguments it trains the default tiny GPT on the tales that ship, in about two minutes. The run is
+left in a directory under runs/: checkpoints, tokenizer, metrics.jsonl. Ctrl-C saves; --resume goes on.
+"""
+
+import secrets
+import sys
+
+from ..errors import UserError
+from ..text.corpora import CATALOGUE
+
+EXAMPLE = "tinyllm train mytext.txt --preset small --steps 3000"
+
+# A preset is a size of model with a batch and a learning rate that suit it on a CPU.
+PRESETS = {
+    "tiny": dict(layers=4, heads=4, width=128, block=64, batch=16, lr=2e-3, steps=1500),
+    "small": dict(layers=6, heads=6, width=192, block=128, batch=16, lr=1e-3, steps=3000),
+    "medium": dict(layers=6, heads=6, width=384, block=256, batch=16, lr=1e-3, steps=5000),
+}
+
+
+def configure(parser):
+    """The command's arguments."""
+    parser.add_argument("sources", nargs="*", metavar="TEXT", help="what to train on (default: tales)")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped, exactly as it would have gone on")
+    parser.add_argument("--out", metavar="DIR", help="run directory (default: runs/NAME, NAME from the text)")
+
+    group = parser.add_argument_group("model")
+    group.add_argument("--preset", default="tiny", metavar="NAME",
+                       help="size of the model: tiny (default), small, medium, or a published one such as gpt2")
+    for flag, what in (("--layers", "blocks"), ("--heads", "attention heads"), ("--width", "size of the residual stream"),
+                       ("--block", "tokens the model sees")):
+        group.add_argument(flag, type=int, metavar="N", help=what)
+    group.add_argument("--dropout", type=float, default=0.0, metavar="P", help="share of numbers dropped in training (0)")
+
+    group = parser.add_argument_group("text")
+    group.add_argument("--tokenizer", choices=("bpe", "char"), help="bpe (default for the tales) or char (default)")
+    group.add_argument("--vocab-size", type=int, default=1024, metavar="N", help="of the bpe tokenizer (1024)")
+    group.add_argument("--split", choices=("position", "document"),
+                       help="validate on the end of the text (default) or on whole documents (default for the tales)")
+    group.add_argument("--val-fraction", type=float, default=0.1, metavar="F", help="share of the text to validate on (0.1); 0: none")
+    group.add_argument("--field", metavar="NAME", help="field that holds the text in .ndjson")
+
+    group = parser.add_argument_group("training")
+    for flag, kind, what in (("--steps", int, "updates"), ("--batch", int, "windows in a batch"), ("--lr", float, "highest learning rate"),
+                             ("--min-lr", float, "learning rate at the end (a tenth of --lr)"),
+                             ("--warmup", int, "steps until --lr is reached (a twentieth of --steps, 100 at most)")):
+        group.add_argument(flag, type=kind, metavar="N" if kind is int else "X", help=what)
+    group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches whose gradients make one update (1)")
+    group.add_argument("--schedule", default="cosine", choices=("cosine", "linear", "constant", "wsd"), help="of the learning rate (cosine)")
+    group.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.99), metavar="B", help="of AdamW (0.9 0.99)")
+    group.add_argument("--weight-decay", type=float, default=0.1, metavar="X", help="of AdamW, on matrices (0.1)")
+    group.add_argument("--clip", type=float, default=1.0, metavar="X", help="largest norm of the gradient (1); 0: any")
+    group.add_argument("--eval-every", type=int, default=250, metavar="N", help="steps between evaluations (250)")
+    group.add_argument("--eval-windows", type=int, default=200, metavar="N", help="windows of the validation text in each (200); 0: all")
+    group.add_argument("--early-stop", type=int, default=0, metavar="N", help="stop after N evaluations without a new best; 0: never")
+    group.add_argument("--seed", type=int, metavar="N", help="of everything random (default: drawn, and written into the run)")
+    group.add_argument("--overfit-batch", action="store_true", help="learn one batch by heart: a check that learning works (200 steps)")
+    group.add_argument("--skip-bad-steps", type=int, default=0, metavar="N", help="go on after up to N steps with a NaN or Inf (0)")
+    group.add_argument("--sample", type=int, default=200, metavar="N", help="tokens of the sample shown at the end (200)")
+
+
+def run(args):
+    """Train; returns nothing."""
+    from ..train.session import Session
+    with _new(args) if args.resume is None else _resumed(args, Session) as session:
+        _introduce(session)
+        session.trainer.fit()
+        if session.config.overfit_batch:
+            print(f"the batch is learned to a loss of {session.trainer.last_loss:.4f}")
+        else:
+            _conclude(session, args.sample)
+
+
+def _resumed(args, session):
+    if args.sources:
+        raise UserError(f"--resume goes on with a run as it was started: leave out {args.sources[0]}")
+    return session.resume(args.resume)
+
+
+def _new(args):
+    from ..train.data import DataConfig
+    from ..train.loop import TrainConfig
+    from ..train.session import Session, free_directory
+    shape, model = _sizes(args)
+    sources = args.sources or ["tales"]
+    tales = sources == ["tales"]
+    seed = secrets.randbits(31) if args.seed is None else args.seed
+    data = DataConfig(sources, args.field, args.split or ("document" if tales else "position"), args.val_fraction,
+                      args.tokenizer or ("bpe" if tales else "char"), args.vocab_size, seed)
+    steps = args.steps or (200 if args.overfit_batch else shape["steps"])
+    lr = args.lr or shape["lr"]
+    config = TrainConfig(
+        steps=steps, batch=args.batch or shape["batch"], accumulate=args.accumulate, lr=lr,
+        min_lr=lr / 10 if args.min_lr is None else args.min_lr, warmup=min(100, steps // 20) if args.warmup is None else args.warmup,
+        schedule=args.schedule, betas=args.betas, weight_decay=args.weight_decay, clip=args.clip, eval_every=args.eval_every,
+        eval_windows=args.eval_windows, early_stop=args.early_stop, skip_bad_steps=args.skip_bad_steps,
+        overfit_batch=args.overfit_batch, seed=seed)
+    return Session.new(args.out or free_directory(sources), data, model, config)
+
+
+def _sizes(args):
+    """(the preset's numbers, the model's description) after the flags that change single numbers."""
+    from ..models import GPTConfig
+    changes = {"n_layer": args.layers, "n_head": args.heads, "n_embd": args.width, "block_size": args.block}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if args.preset in PRESETS:
+        shape = PRESETS[args.preset]
+        sizes = dict(n_layer=shape["layers"], n_head=shape["heads"], n_embd=shape["width"], block_size=shape["block"], bias=False)
+        return shape, {"type": "gpt", **sizes, **changes, "dropout": args.dropout}
+    try:
+        config = GPTConfig.preset(args.preset, **changes, dropout=args.dropout)
+    except UserError as error:
+        raise UserError(f"{error}; made for a CPU are {', '.join(PRESETS)}") from None
+    fields = ("n_layer", "n_head", "n_embd", "block_size", "dropout", "bias")
+    return dict(batch=4, lr=6e-4, steps=1000), {"type": "gpt", **{name: getattr(config, name) for name in fields}}
+
+
+def _introduce(session):
+    data, model, trainer = session.data, session.model, session.trainer
+    names = ", ".join(source if source in CATALOGUE else source.rsplit("/", 1)[-1] for source in data.config.sources)
+    print(f"{names}: {len(data.train_ids):,} tokens to train on, {len(data.val_ids):,} to validate on, "
+          f"vocabulary {data.tokenizer.vocab_size:,} ({data.tokenizer.kind})")
+    config = model.config
+    print(f"GPT of {model.num_params():,} parameters: {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, "
+          f"block {config.block_size}; seed {session.config.seed}; {session.run.path}")
+    if trainer.step:
+        print(f"going on after step {trainer.step}")
+    sys.stdout.flush()
+
+
+def _conclude(session, sample_length):
+    """Loss over the whole validation text beside what is known of its floor, a sample, and what to do next."""
+    data, loss = session.data, session.final_loss()
+    if loss is not None:
+        per_char = len(data.val_ids) / len(data.val_text)
+        line = f"validation loss {loss:.4f} nats per token"
+        if data.tokenizer.kind != "char":
+            line += f", {loss * per_char:.4f} per character"
+        line += f" (whole text, best weights: step {session.trainer.best['step']})"
+        print(line)
+        if data.floor is not None:
+            print(f"the grammar's floor for this text is {data.floor / len(data.val_ids):.4f} per token, "
+                  f"{data.floor / len(data.val_text):.4f} per character: no model can do better")
+    if sample_length:
+        print("\na sample:\n")
+        from .sample import write
+        start = data.val_text[:1] or data.train_text[:1]
+        write(session.model, data.tokenizer, start, sample_length, seed=session.config.seed)
+    print(f"more of it:  tinyllm sample {session.run.path} --prompt \"{_opening(data)}\"")
+
+
+def _opening(data):
+    """A prompt that the model has a chance with: the first words of the text."""
+    words = (data.val_text or data.train_text).split()[:2]
+    return " ".join(words).replace('"', "")
+

@@ -1,0 +1,260 @@
+"""Drawing text from a model: which token comes next, and the next, and the next.
+
+A model turns the ids so far into logits (B, V) for the next one. What happens to them, in this order:
+
+    repetition penalty r   l ← l·r if l < 0 else l/r   for each distinct token already there, prompt included
+    temperature τ          l ← l/τ                     τ = 0: take the best token, nothing below happens
+    top-k                  keep the k best
+    top-p                  keep the fewest best tokens whose probabilities sum to at least p
+    min-p                  drop p_i < min_p · max p
+    draw                   u uniform in [0, 1): the first token at which the cumulative probability exceeds u
+
+This is the order of Hugging Face's `generate`, so each filter sees probabilities renormalised over what the one
+before it kept. Where two tokens tie, the lower id counts as the better one, in every filter and at τ = 0, so
+top-k keeps exactly k, and `top_k=1` is the same as `temperature=0`. Filters are pure functions on arrays; a
+dropped token has the logit -inf. References: temperature and top-k, Fan et al. 2018; top-p, Holtzman et al. 2020
+(1904.09751); min-p, Nguyen et al. 2024 (2407.01082); repetition penalty, Keskar et al. 2019 (1909.05858).
+
+A model sees at most its `block_size` last tokens. A cache of keys and values serves until the window is full; from
+there the window slides and is computed afresh for each token, for positions change and cached values would not.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .engine.random import Generator, default_generator
+from .engine.state import no_grad
+from .errors import UserError, WorkError
+
+
+# ---- filters: logits (..., V) in, logits (..., V) out
+
+
+def penalize_repeats(logits, seen, penalty):
+    """Make the tokens of `seen` (a boolean array of logits' shape) less likely; penalty 1 changes nothing.
+
+    >>> penalize_repeats(np.array([2.0, -2.0, 2.0]), np.array([True, True, False]), 2.0)
+    array([ 1., -4.,  2.])
+    """
+    if penalty == 1:
+        return logits
+    return np.where(seen, np.where(logits < 0, logits * penalty, logits / penalty), logits)
+
+
+def scale(logits, temperature):
+    """logits / temperature, shifted so that the best is 0: no temperature above 0 can overflow.
+
+    >>> scale(np.array([1.0, 3.0]), 0.5)
+    array([-4.,  0.])
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (logits - logits.max(axis=-1, keepdims=True)) / temperature
+
+
+def keep_top_k(logits, k):
+    """Keep the k best, of equals those of the lowest ids; `k` None, 0 or at least V keeps all.
+
+    >>> keep_top_k(np.array([1.0, 3.0, 3.0, 3.0]), 2)
+    array([-inf,   3.,   3., -inf])
+    """
+    if not k or k >= logits.shape[-1]:
+        return logits
+    kth = np.partition(logits, -k, axis=-1)[..., -k, None]
+    better, equal = logits > kth, logits == kth
+    room = k - better.sum(axis=-1, keepdims=True)
+    return np.where(better | (equal & (equal.cumsum(axis=-1) <= room)), logits, -np.inf)
+
+
+def keep_top_p(logits, p):
+    """Keep the shortest run of best tokens with total probability ≥ p, at least one; None or p ≥ 1 keeps all.
+
+    >>> keep_top_p(np.log([0.5, 0.3, 0.2]), 0.6).round(2)
+    array([-0.69, -1.2 ,  -inf])
+    """
+    if p is None or p >= 1:
+        return logits
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    ranked = np.take_along_axis(probabilities(logits), order, axis=-1)
+    before = ranked.cumsum(axis=-1)[..., :-1]       # total of all better tokens, from the second token on
+    keep = np.ones(logits.shape, bool)
+    np.put_along_axis(keep, order[..., 1:], before < p, axis=-1)
+    return np.where(keep, logits, -np.inf)
+
+
+def keep_min_p(logits, min_p):
+    """Drop tokens less likely than `min_p` times the likeliest; None or 0 keeps all.
+
+    >>> keep_min_p(np.log([0.5, 0.3, 0.2]), 0.5).round(2)
+    array([-0.69, -1.2 ,  -inf])
+    """
+    if not min_p:
+        return logits
+    p = probabilities(logits)
+    return np.where(p < min_p * p.max(axis=-1, keepdims=True), -np.inf, logits)
+
+
+def probabilities(logits):
+    """Softmax over the last axis, in float64; a row of nothing but -inf (or with a NaN) is a WorkError."""
+    logits = np.asarray(logits, np.float64)
+    best = logits.max(axis=-1, keepdims=True)
+    if not np.isfinite(best).all():
+        raise WorkError("no token can be drawn: the model's logits for the next token have a NaN or +Inf, or are all "
+                        "-Inf; the weights are probably damaged")
+    weights = np.exp(logits - best)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn: the settings of the filters, checked when they are made (UserError)."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self):
+        _check("temperature", self.temperature, lambda t: 0 <= t < math.inf, "0 (always the best token) or above")
+        _check("top_k", self.top_k, lambda k: k >= 0 and k == int(k), "a whole number, or 0 or None for all tokens")
+        _check("top_p", self.top_p, lambda p: p >= 0, "a probability; 1 or None keeps all tokens")
+        _check("min_p", self.min_p, lambda p: 0 <= p <= 1, "between 0 (off) and 1")
+        _check("repetition_penalty", self.repetition_penalty, lambda r: 0 < r < math.inf, "above 0; 1 is off")
+
+    def filter(self, logits, seen=None):
+        """Logits (B, V) after every filter but the draw; `seen` (B, V) marks the tokens already there."""
+        logits = np.asarray(logits, np.float64)
+        if seen is not None:
+            logits = penalize_repeats(logits, seen, self.repetition_penalty)
+        if self.temperature == 0:
+            return keep_top_k(logits, 1)
+        logits = keep_top_k(scale(logits, self.temperature), self.top_k)
+        return keep_min_p(keep_top_p(logits, self.top_p), self.min_p)
+
+    def draw(self, logits, generator, seen=None):
+        """One id for each row of `logits` (B, V), as an int64 array (B,); uses B float64 numbers of `generator`."""
+        p = probabilities(self.filter(logits, seen))
+        if self.temperature == 0:
+            return p.argmax(axis=-1)
+        return choose(p, generator.rand(len(p), dtype=np.float64))
+
+
+def choose(p, u):
+    """The id at which the cumulative sum of each row of `p` (B, V) passes `u` (B,).
+
+    >>> choose(np.array([[0.25, 0.0, 0.75]] * 3), np.array([0.0, 0.25, 0.999]))
+    array([0, 2, 2])
+    """
+    cumulative = p.cumsum(axis=-1)
+    ids = [np.searchsorted(row, x * row[-1], side="right") for row, x in zip(cumulative, u)]
+    last = p.shape[-1] - 1 - (p[:, ::-1] > 0).argmax(axis=-1)      # rounding must not step past the last possible id
+    return np.minimum(ids, last)
+
+
+def _check(name, value, good, expected):
+    if value is None and name in ("top_k", "top_p", "min_p"):
+        return
+    try:
+        ok = good(value)
+    except (TypeError, ValueError, OverflowError):
+        ok = False
+    if not ok:
+        raise UserError(f"{name} is {value!r}; expected {expected}")
+
+
+# ---- the loop
+
+
+def generate(model, ids, max_new_tokens, *, temperature=1.0, top_k=None, top_p=None, min_p=None,
+             repetition_penalty=1.0, stop=None, seed=None, use_cache=True):
+    """Continue `ids` (T,) or (B, T) by up to `max_new_tokens`; returns prompt and continuation, int64 (T + n,) or (B, T + n).
+
+    `stop`: an id or several that end a row and are not part of the result; None takes the end tokens of the model's
+    config, `()` never stops. In a batch, n is the longest row's; a row that ended is padded with the token that
+    ended it. `seed`: a whole number, a `Generator`, or None for the default generator. Raises UserError for ids
+    outside the vocabulary, an empty prompt, or settings that make no sense.
+    """
+    ids = _prompt(model, ids)
+    drawn = list(_rows(model, np.atleast_2d(ids), max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
+                       stop, seed, use_cache))
+    continuation = np.array(drawn, np.int64).reshape(-1, 1 if ids.ndim == 1 else len(ids)).T
+    return np.concatenate([ids, continuation[0] if ids.ndim == 1 else continuation], axis=-1)
+
+
+def stream(model, ids, max_new_tokens, *, temperature=1.0, top_k=None, top_p=None, min_p=None,
+           repetition_penalty=1.0, stop=None, seed=None, use_cache=True):
+    """As `generate`, but yields the new ids as they are drawn: whole numbers for `ids` (T,), arrays (B,) for (B, T)."""
+    ids = _prompt(model, ids)
+    rows = _rows(model, np.atleast_2d(ids), max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
+                 stop, seed, use_cache)
+    return (int(row[0]) for row in rows) if ids.ndim == 1 else rows
+
+
+def _prompt(model, ids):
+    ids = np.asarray(ids)
+    if ids.ndim not in (1, 2) or ids.size == 0:
+        raise UserError(f"generate: ids of shape {ids.shape}; expected (T,) or (B, T) with at least one token: "
+                        "start from a line break or an end-of-text token if there is no prompt")
+    if ids.dtype.kind not in "iu":
+        raise UserError(f"generate: ids of dtype {ids.dtype}; expected whole numbers, as tokenizer.encode returns them")
+    vocab_size = model.config.vocab_size
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        wrong = ids[(ids < 0) | (ids >= vocab_size)][0]
+        raise UserError(f"generate: id {wrong} is outside the model's vocabulary of {vocab_size}: "
+                        "was the prompt encoded with another tokenizer?")
+    return ids.astype(np.int64)
+
+
+def _rows(model, ids, max_new_tokens, sampling, stop, seed, use_cache):
+    """Check the rest of the request now, draw later: returns the iterator of rows (B,)."""
+    if not isinstance(max_new_tokens, (int, np.integer)) or max_new_tokens < 0:
+        raise UserError(f"max_new_tokens is {max_new_tokens!r}; expected a whole number, 0 or above")
+    if stop is None:
+        stop = getattr(model.config, "eos_token_id", None)
+    stop = np.atleast_1d(np.array(() if stop is None else stop, np.int64))
+    generator = default_generator() if seed is None else seed if isinstance(seed, Generator) else Generator(seed)
+    return _draw_rows(model, ids, int(max_new_tokens), sampling, stop, generator, use_cache)
+
+
+def _draw_rows(model, ids, max_new_tokens, sampling, stop, generator, use_cache):
+    batch, prompt = ids.shape
+    block_size = model.config.block_size
+    buffer = np.empty((batch, prompt + max_new_tokens), np.int64)
+    buffer[:, :prompt] = ids
+    seen = None
+    if sampling.repetition_penalty != 1:
+        seen = np.zeros((batch, model.config.vocab_size), bool)
+        np.put_along_axis(seen, ids, True, axis=1)
+    room = min(prompt + max_new_tokens, block_size)
+    cache = model.make_cache(batch, room) if use_cache and prompt < block_size else None
+    ended = np.zeros(batch, bool)
+    for length in range(prompt, prompt + max_new_tokens):
+        if cache is not None and length > block_size:
+            cache = None
+        start = cache.length if cache is not None else max(0, length - block_size)
+        logits = next_logits(model, buffer[:, start:length], cache)
+        new = sampling.draw(logits, generator, seen)
+        if ended.any():
+            new[ended] = buffer[ended, length - 1]      # a row that ended repeats the token that ended it
+        ended |= np.isin(new, stop)
+        if ended.all():
+            return
+        buffer[:, length] = new
+        if seen is not None:
+            seen[np.arange(batch), new] = True
+        yield new
+
+
+def next_logits(model, ids, cache=None):
+    """Logits (B, V) of the token after `ids` (B, T), as an array: no graph, no dropout."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        with no_grad():
+            return model(ids, cache=cache).numpy()[:, -1]
+    finally:
+        if training:
+            model.train()

@@ -1,0 +1,141 @@
+"""Checkpoints that survive being interrupted, and that notice being damaged.
+
+    checkpoints/
+      last.json  best.json               everything but the arrays: step, generators, cursor, and which files belong
+      000500.model.safetensors           weights after step 500
+      000500.optimizer.safetensors       the optimizer's arrays after step 500
+
+The array files are written first, each under the name of its step, and flushed to the disk; the checkpoint
+exists from the moment `last.json` is renamed into place. Until then the previous `last.json` and the files it
+names are untouched, so there is always a whole one. Afterwards files that no JSON names are removed. The JSON
+holds the sha256 of the array files and of itself, and loading checks them. Nothing is pickled.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ..atomic import sweep, write_json
+from ..errors import WorkError
+from ..weights import safetensors
+
+FORMAT = {"format": "tinyllm-checkpoint", "version": 1}
+LARGEST_JSON = 64 << 20
+
+
+class CheckpointError(WorkError):
+    """A checkpoint that is missing, damaged, or not one."""
+
+
+class Checkpoints:
+    """The checkpoints in one directory, by name ("last", "best")."""
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+
+    def __contains__(self, name):
+        return (self.directory / f"{name}.json").is_file()
+
+    def save(self, name, step, arrays, state):
+        """Write checkpoint `name`: `arrays` maps a part ("model") to named arrays, `state` is what JSON can hold.
+
+        Raises WorkError if it cannot be written; the checkpoint of that name is then the old one.
+        """
+        try:
+            self.directory.mkdir(exist_ok=True)
+        except OSError as error:
+            raise WorkError(f"cannot write {self.directory}: {error.strerror}") from error
+        # A part that another checkpoint has of this very step ("best" is often "last") is shared, not written again.
+        there = {entry["file"]: entry for other in self._records() for entry in other["files"].values()}
+        files = {}
+        for part, tensors in arrays.items():
+            file = f"{step:06}.{part}.safetensors"
+            if file not in there:
+                safetensors.save(self.directory / file, tensors)
+                there[file] = {"file": file, "sha256": file_digest(self.directory / file)}
+            files[part] = there[file]
+        record = {**FORMAT, "step": step, "files": files, "state": state}
+        write_json(self.directory / f"{name}.json", {**record, "sha256": _digest(record)})
+        self._collect()
+
+    def load(self, name):
+        """(step, arrays, state) as they were saved; CheckpointError if anything is missing or has changed."""
+        record = self._record(self.directory / f"{name}.json")
+        arrays = {}
+        for part, entry in record["files"].items():
+            path = self.directory / entry["file"]
+            try:
+                damaged = file_digest(path) != entry["sha256"]
+            except OSError as error:
+                raise CheckpointError(f"checkpoint {name} in {self.directory} needs {path.name}: {error.strerror}") from error
+            if damaged:
+                raise CheckpointError(f"{path} is not what was written: its sha256 differs from the one in {name}.json; "
+                                      "the disk or somebody has changed it")
+            arrays[part] = safetensors.load(path)
+        return record["step"], arrays, record["state"]
+
+    def _record(self, path):
+        """The JSON of one checkpoint, checked."""
+        try:
+            if path.stat().st_size > LARGEST_JSON:
+                raise CheckpointError(f"{path} is larger than {LARGEST_JSON >> 20} MB: not a checkpoint")
+            record = json.loads(path.read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"no checkpoint {path.stem!r} in {path.parent}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is not JSON: {error}") from None
+        if not isinstance(record, dict) or {key: record.get(key) for key in FORMAT} != FORMAT:
+            raise CheckpointError(f"{path} is not a checkpoint of version {FORMAT['version']}")
+        if record.pop("sha256", None) != _digest(record):
+            raise CheckpointError(f"{path} is not what was written: its checksum does not fit")
+        for entry in record["files"].values():
+            if Path(entry["file"]).name != entry["file"] or (self.directory / entry["file"]).is_symlink():
+                raise CheckpointError(f"{path} names {entry['file']!r}, which is not a file of its own directory")
+        return record
+
+    def _records(self):
+        """All checkpoints that can be read; a damaged one is nobody's business until it is asked for."""
+        for path in sorted(self.directory.glob("*.json")):
+            try:
+                yield self._record(path)
+            except CheckpointError:
+                continue
+
+    def _collect(self):
+        """Remove array files that no checkpoint names any more; nothing, if one of the checkpoints cannot be read."""
+        records = list(self._records())
+        if len(records) < len(list(self.directory.glob("*.json"))):
+            return
+        needed = {entry["file"] for record in records for entry in record["files"].values()}
+        for path in self.directory.glob("*.safetensors"):
+            if path.name not in needed:
+                path.unlink()
+        sweep(self.directory)
+
+
+def pack_optimizer(optimizer):
+    """An optimizer's state as (named arrays, what JSON can hold)."""
+    state = optimizer.state_dict()
+    arrays = {f"{parameter.name}.{key}": value for parameter, own in zip(optimizer.parameters, state["state"])
+              for key, value in own.items() if key != "step"}
+    return arrays, {"steps": [own["step"] for own in state["state"]], "groups": state["groups"]}
+
+
+def unpack_optimizer(optimizer, arrays, numbers):
+    """Give an optimizer of the same parameters the state that `pack_optimizer` took."""
+    state = [{"step": step, **{key: arrays[f"{parameter.name}.{key}"] for key in optimizer.moments if step}}
+             for parameter, step in zip(optimizer.parameters, numbers["steps"])]
+    optimizer.load_state_dict({"state": state, "groups": numbers["groups"]})
+
+
+def file_digest(path):
+    """sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,119 @@
+"""A training run from its description: what `tinyllm train` starts, and what `--resume` goes on with.
+
+`Session.new` makes a run directory whose config.json says everything that the run is a function of;
+`Session.resume` reads it back. Both end in the same place, so a resumed run is the run.
+"""
+
+import contextlib
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from .. import tokenizers
+from ..engine.random import Generator, manual_seed
+from ..errors import UserError
+from ..load import build, describe
+from ..text.batches import EvalWindows, RandomWindows
+from .data import DataConfig, TrainingData
+from .loop import TrainConfig, Trainer, evaluate
+from .run import RunDirectory
+
+
+class OneBatch:
+    """The first batch of `batches`, again and again: a model that cannot learn it by heart has a bug."""
+
+    def __init__(self, batches):
+        self.block_size, self.batch_size, self._pair = batches.block_size, batches.batch_size, next(batches)
+
+    def __next__(self):
+        return self._pair
+
+    def state_dict(self):
+        """Nothing: every batch is the same."""
+        return {}
+
+    def load_state_dict(self, state):
+        """Nothing to go on with."""
+
+
+class Session:
+    """A run about to train: `run`, `data`, `model`, `trainer`. A context manager that holds the run's lock."""
+
+    def __init__(self, run, data, model_description, config, out=None):
+        self.run, self.data, self.config = run, data, config
+        generator = manual_seed(config.seed)        # draws the weights, and then the dropout masks
+        self.model = build(model_description)
+        block = self.model.config.block_size
+        batches = RandomWindows(data.train_ids, block, config.batch, Generator(int(generator.randint(0, 2**31, 1)[0])))
+        self.validation = None
+        if config.overfit_batch:
+            batches = OneBatch(batches)
+        elif len(data.val_ids):
+            self.validation = EvalWindows(data.val_ids, min(block, len(data.val_ids) - 1), config.batch, limit=config.eval_windows or None)
+        self.trainer = Trainer(self.model, batches, self.validation, config, run, out)
+
+    @classmethod
+    @contextlib.contextmanager
+    def new(cls, path, data_config, model_description, config, out=None):
+        """A new run in directory `path`. Nothing is written until the text, the model and the settings are known to fit."""
+        data = TrainingData(data_config)
+        session = cls(None, data, {**model_description, "vocab_size": data.tokenizer.vocab_size}, config, out)
+        run = RunDirectory.create(path)
+        with run.lock():
+            data.tokenizer.save(run.tokenizer_path)
+            run.write_config(model=describe(session.model), train=asdict(config), data=data.describe(),
+                             tokenizer=data.tokenizer.fingerprint(), versions=_versions())
+            run.open_metrics()
+            session.run = session.trainer.run = run
+            yield session
+
+    @classmethod
+    @contextlib.contextmanager
+    def resume(cls, path, out=None):
+        """The run in directory `path`, at its last checkpoint (at its beginning, if it was stopped before the first)."""
+        run = RunDirectory.open(path)
+        with run.lock():
+            told = run.config
+            tokenizer = tokenizers.load(run.tokenizer_path)
+            data = TrainingData(DataConfig(**{name: told["data"][name] for name in DataConfig.__dataclass_fields__}), tokenizer)
+            if data.digest != told["data"]["sha256"] or tokenizer.fingerprint() != told["tokenizer"]:
+                raise UserError(f"{path} was trained on another text or with another tokenizer: {', '.join(data.config.sources)} or "
+                                f"{run.tokenizer_path} has changed since; going on would not be the same run")
+            session = cls(run, data, told["model"], TrainConfig(**told["train"]), out)
+            if "last" in run.checkpoints:
+                session.trainer.restore()
+            else:
+                run.open_metrics()
+            yield session
+
+    def final_loss(self):
+        """Mean loss over the whole validation text, with the best weights; None without validation.
+
+        The model keeps the best weights.
+        """
+        if self.validation is None:
+            return None
+        _, arrays, _ = self.run.checkpoints.load("best")
+        self.model.load_state_dict(arrays["model"])
+        windows = EvalWindows(self.data.val_ids, self.validation.block_size, self.config.batch)
+        return evaluate(self.model, windows)
+
+
+def free_directory(sources, parent="runs"):
+    """A name under `runs/` that is not taken, after the first text: runs/tales, runs/tales-2, …"""
+    stem = "stdin" if sources[0] == "-" else Path(sources[0]).name.split(".")[0] or "run"
+    path, number = Path(parent) / stem, 2
+    while path.exists():
+        path, number = Path(parent) / f"{stem}-{number}", number + 1
+    return path
+
+
+def _versions():
+    from importlib.metadata import PackageNotFoundError, version
+    try:
+        own = version("tinyllm")
+    except PackageNotFoundError:
+        own = None
+    return {"tinyllm": own, "numpy": np.__version__, "python": platform.python_version()}

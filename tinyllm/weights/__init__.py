@@ -1,0 +1,3 @@
+"""Weights in files: `safetensors` reads and writes named arrays."""
+
+from . import safetensors
