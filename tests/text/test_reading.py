@@ -65,6 +65,7 @@ def test_ndjson(tmp_path, monkeypatch):
     ("[1]", ["line 2", "list", "object"]),
     ('{"t": "x"}', ["line 2", "no field 's'", "t"]),
     ('{"s": 5}', ["line 2", "'s'", "int"]),
+    ('{"s": "half \\ud83d"}', ["line 2", "surrogate"]),
     ("[" * 100_000, ["line 2", "not JSON"]),
 ])
 def test_bad_rows_are_named_by_line(tmp_path, row, words):

@@ -144,7 +144,10 @@ class Source:
             if not isinstance(row[self.field], str):
                 raise UserError(f"{self.label}: line {number}: field {self.field!r} is no text but "
                                 f"{type(row[self.field]).__name__}")
-            yield row[self.field]
+            text = row[self.field]
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise UserError(f"{self.label}: line {number}: field {self.field!r} holds half of a surrogate pair, which UTF-8 cannot hold")
+            yield text
 
     def texts(self):
         """The source's text in pieces whose concatenation is the whole."""

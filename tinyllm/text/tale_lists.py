@@ -98,7 +98,7 @@ what colour to paint the door       | While they argued, the paint dried in the 
 who should ring the evening bell    | While they argued, the evening passed without a bell    | pulled the rope together
 whose turn it was to fetch water    | While they argued, the soup boiled dry                  | carried the bucket between them
 which game to play                  | While they argued, the rain began                       | made up a new game with two sets of rules
-whose snowman was better            | While they argued, the sun came out and melted both     | built one big snowman with two noses
+whose sandcastle was better         | While they argued, the tide came in and took both       | built one big castle with two towers
 how to share a bag of chestnuts     | While they argued, the bag tipped into the river        | gathered two new bags and counted them out
 who had sung out of tune            | While they argued, the choir went home                  | practised the song until it was right
 """
@@ -108,13 +108,13 @@ trap                                              | tool                | rescue
 sat on a rock in the middle of the river          | a long rope         | threw one end across and pulled with all {hero.his} might
 hung from a branch over the flood                 | a ladder            | held it steady while the branch bent lower and lower
 was shut in the cellar, and the water was rising  | an iron bar         | pushed until the door sprang open
-was stuck in a snowdrift up to the chin           | a broad shovel      | dug like a mill wheel until the snow gave way
+was stuck in the bog up to the chin               | a broad shovel      | dug like a mill wheel until the mud gave way
 had lost the path in the fog                      | a bright lantern    | swung it high until an answer came out of the grey
 had slipped into an empty well                    | a bucket on a chain | turned the handle slowly, inch by inch
 was drifting out to sea on a barn door            | a fishing line      | hooked the latch at the third cast and wound it in
 lay under a fallen signpost                       | a cart jack         | cranked it up just far enough
 was caught on the roof of the burning mill        | a sheet             | held it out with the miller and called out to jump
-stood on thin ice that had begun to crack         | a long plank        | lay flat and slid it over the ice
+stood on a bridge that had begun to crack         | a long plank        | lay flat and slid it across the gap
 """
 
 _BOASTS = """

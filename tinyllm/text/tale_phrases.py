@@ -21,6 +21,7 @@ Late one <sky> <hour>
     "season": """
 the apples were ripe
 the blackbirds were nesting
+the fair had come to town
 the first snow lay on the hills
 the hay was being cut
 the leaves were turning red
@@ -28,7 +29,6 @@ the lilac was in flower
 the nights were growing long
 the river was low
 the swallows had come back
-the whole village was asleep
 """,
     "aside": """
 2* A <bird> was singing in the <tree> tree.
@@ -123,7 +123,7 @@ SHARED = {
     "corner": "barn\nbrickyard\nchapel\nhaystack\nsawmill\nstable\nwell",
     "green": "bracken\nclover\nclump of nettles\ngap in the hedge\nlong grass\nrushes\nturnip field",
     "over": "across the <crossing>\nover the <crossing>",
-    "crossing": "bridge\nbrook\nditch\nfootbridge\nheath\nmeadow\nmillrace\nmoor\nstepping stones\nstile",
+    "crossing": "bridge\nbrook\nditch\nfootbridge\nheath\nmeadow\nmillrace\nmoor\npasture\nstepping stones",
     "knocked": "gave one knock\nknocked at the window\nknocked three times\nrapped on the wall\ntapped with a pebble\nthumped on the door",
     "learned": """
 And so {hero} learned that

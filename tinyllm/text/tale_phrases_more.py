@@ -34,7 +34,7 @@ The brook became a river.
     "are_you_hurt": "Are you all right\nAre you hurt\nCan you stand\nIs anything broken",
     "only_wet": "A little bruised, and very glad\nI am only cold\nI have never been so happy to see a face\nI knew you would come\n"
                 "Only my pride\nOnly wet",
-    "went_in": "hurried in\nran home\nwent indoors, arm in arm\nwent inside",
+    "went_in": "hurried in\nran home\nwent indoors arm in arm\nwent inside",
     "warmed_up": "<drank> <hot> by the fire",
     "drank": "drank\nhad\nsat down to\nsipped\nwarmed up with",
     "hot": "hot <drink>\nsteaming <drink>",
@@ -118,7 +118,7 @@ two heads mend what one has broken
 
 NOISE = {
     "pulled_up": "hid under the bed\npulled the blanket over {hero.his} ears\nsat straight up\nstopped breathing\ntrembled like a leaf\nturned cold",
-    "what_is_it": "<alas>\nHelp\nI know what that is\nNow it comes for me\nWho is there",
+    "what_is_it": "<alas>\nHelp\nI know what that is\nNow it comes for me\nSomebody is there",
     "crept": "crept\nfled\nran barefoot\nslipped out of the back door and ran\ntiptoed",
     "wake_up": "Come quickly\nHelp me\nI am not alone at home\nLet me in\nWake up",
     "yawned": "blinked\nput on one slipper\nrubbed {friend.his} eyes\nyawned",
@@ -188,7 +188,7 @@ FEAST = {
     "staple": "barley\ncinnamon\nflour\noats\npepper\nrice\nsalt\nsugar",
     "staple_end": "dry\nlonely\nsmall\nwithered",
     "one_thing": "apple\nbean\ncarrot\ncrust\nlemon\nonion\nraisin",
-    "have_you": "Can you lend me some butter\nHave you an egg\nHave you anything to spare\nMay I borrow a little <staple>\nWould you share your supper",
+    "have_you": "Can you lend me some butter\nHave you an egg\nHave you anything to spare\nMay I borrow a <spoon> of <staple>\nWould you share your supper",
     "some_left": "As much as you can carry\nHalf of mine is yours\nI have a little\nI have some left\nTake what you need\nThat depends",
     "may_i_come": "Am I invited\nIs there room for two\nMay I come too\nMay I stir\nWhat is for supper",
     "what_cooking": "What are you two up to\nWhat is cooking\nWhere are you off to\nWhose birthday is it",

@@ -4,7 +4,7 @@ A curve of the training loss says how far a model has come; it does not say how 
 nobody knows the entropy of English. Of these tales it is known. They are drawn from a probabilistic grammar
 (`grammar.py` has the idea, `tale_rules.py` the plots, `tale_lists.py` the animals), every choice can be read
 off the text, and so the mean number of nats of the choices, divided by the mean number of characters, is the
-lowest loss per character that any model of the tales can reach:
+lowest loss per character that a model can expect on tales it has not seen:
 
     entropy_per_char()         the floor of the source: an exact expectation over all tales
     surprisal(text)            the nats that one given text really contains, so that the loss on a validation
