@@ -45,4 +45,4 @@ def describe(corpus):
 
 
 def _no_checksum(corpus):
-    return "unknown: the server makes this file anew from time to time" if corpus.url else "not needed, the grammar writes it"
+    return "unknown" if corpus.url else "not needed, the grammar writes it"

@@ -55,19 +55,19 @@ CATALOGUE = {corpus.name: corpus for corpus in (
         sha256="b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
         begin="I had always thought Jack Gisburn"),
     Corpus(
-        name="the-awakening", title="Kate Chopin, The Awakening (1899)", size="290 kB",
+        name="the-awakening", title="Kate Chopin, The Awakening (1899)", size="about 280 kB",
         origin="Project Gutenberg eBook 160, The Awakening and Selected Short Stories; the novel alone is kept",
         licence=_PUBLIC, files=("the-awakening.txt", "the-awakening-extract.txt"),
         url="https://www.gutenberg.org/cache/epub/160/pg160.txt",
         begin="A green and yellow parrot", end=r"^\s*BEYOND THE BAYOU\s*$"),
     Corpus(
-        name="pride-and-prejudice", title="Jane Austen, Pride and Prejudice (1813)", size="690 kB",
+        name="pride-and-prejudice", title="Jane Austen, Pride and Prejudice (1813)", size="about 700 kB",
         origin="Project Gutenberg eBook 1342, the illustrated edition of 1894; captions and preface are left out",
         licence=_PUBLIC, files=("pride-and-prejudice.txt", "pride_and_prejudice.txt"),
         url="https://www.gutenberg.org/cache/epub/1342/pg1342.txt",
         begin=r"(?:Chapter I\.\s+)?It is a truth universally acknowledged", end="^ *CHISWICK PRESS"),
     Corpus(
-        name="gutenberg-poetry", title="Allison Parrish's Gutenberg Poetry Corpus, 3,085,117 lines", size="52 MB",
+        name="gutenberg-poetry", title="Allison Parrish's Gutenberg Poetry Corpus, 3,085,117 lines", size="about 52 MB, compressed",
         origin="https://github.com/aparrish/gutenberg-poetry-corpus, lines of verse from 1,191 Gutenberg books",
         licence="CC0 1.0; the lines themselves are in the public domain in the United States",
         files=("gutenberg-poetry.ndjson.gz", "gutenberg-poetry-v001.ndjson.gz"),

@@ -79,7 +79,7 @@ def download(url, part, report):
             return _transfer(url, part, report)
         except _Dropped as dropped:
             if attempt == ATTEMPTS:
-                raise WorkError(f"{dropped}; the same command goes on from there") from dropped
+                raise WorkError(f"{dropped}; try the same command again") from dropped
 
 
 def _transfer(url, part, report):
@@ -99,12 +99,14 @@ def _transfer(url, part, report):
         raise WorkError(f"{request.host} cannot be reached ({getattr(error, 'reason', None) or error})") from error
     with answer as response:
         start, total = _extent(response)
-        if start != have:  # the whole file, whatever was asked for
-            have = 0
-        tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        if tag and not tag.startswith("W/"):  # a weak validator does not promise the same bytes
+        tag = _validator(response.headers)
+        if start and (start != have or tag != tag_file.read_text()):
+            tag_file.unlink()  # what is here is not trusted any more: the next attempt begins anew
+            raise _Dropped("the server sent another part than the one asked for")
+        have = start
+        if tag:
             tag_file.write_text(tag)
-        elif not have:
+        else:
             tag_file.unlink(missing_ok=True)
         begun = time.monotonic()
         with open(part, "r+b" if have else "wb") as file:
@@ -123,6 +125,12 @@ def _transfer(url, part, report):
     if total is not None and have < total:
         raise _Dropped(f"the connection closed after {have:,} of {total:,} bytes")
     report(have, have, time.monotonic() - begun)
+
+
+def _validator(headers):
+    """What says that a file is still the same, byte for byte; None where the server does not say."""
+    tag = headers.get("ETag", "W/")
+    return headers.get("Last-Modified") if tag.startswith("W/") else tag  # weak tags allow other bytes
 
 
 def _extent(response):
