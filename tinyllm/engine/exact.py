@@ -13,6 +13,7 @@ import numpy as np
 from .differences import complex_step
 from .diagnose import diagnose
 from .gradcheck_report import Row, compare, place
+from .state import Watcher
 
 LINEARITY = 1e-12       # relative to the largest element involved
 LARGEST = 10**7         # elements of the Jacobian that are compared in full
@@ -78,9 +79,11 @@ def _manners(function, rng):
     shapes = [y.shape for y in outputs]
     g, h = ([rng.normal(size=y.shape).astype(y.dtype) for y in outputs] for _ in range(2))
     kept = [c.copy() for c in g]
+    shapely = _Shapes()
     try:
-        first = function.pull(outputs, g)
-        complaint = _memory(function, first, g, kept) or _linearity(function, outputs, first, g, h)
+        with shapely:
+            first = function.pull(outputs, g)
+        complaint = shapely.complaint or _memory(function, first, g, kept) or _linearity(function, outputs, first, g, h)
         if complaint:
             return complaint, shapes
     except (ValueError, TypeError, IndexError, KeyError, ArithmeticError, RuntimeError, NameError, AttributeError) as error:
@@ -96,6 +99,19 @@ def _manners(function, rng):
         if first[name].tobytes() != second[name].tobytes():
             return (name, "two runs of the rule differ bit for bit on the same cotangent"), shapes
     return None, shapes
+
+
+class _Shapes(Watcher):
+    """A rule returns the shape of its input, or one that the input can be broadcast to."""
+
+    complaint = None
+
+    def unbroadcast(self, node, position, before, after):
+        lead = before.ndim - after.ndim
+        if lead < 0 or any(n != m and n != 1 for n, m in zip(after.shape, before.shape[lead:])):
+            name = node.primitive.inputs[min(position, len(node.primitive.inputs) - 1)]
+            self.complaint = (None, f"missing unbroadcast: {node.primitive.name}.grad_{name} returned shape {before.shape} for an input of "
+                                    f"shape {after.shape}; expected that shape, or one the input was broadcast to")
 
 
 def _memory(function, gradients, cotangents, kept):

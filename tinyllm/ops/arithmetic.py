@@ -60,12 +60,12 @@ class Negate(Primitive):
 
 
 class Power(Primitive):
-    """y = a ** b; where b is 0 the gradient of a is 0, also at a = 0"""
+    """y = a ** b; where b is 0 the gradient of a is 0, also at a = 0; where a is 0 that of b is 0"""
     symbol, analytic = "**", True
 
     def forward(a, b): return np.power(a, b)
-    def grad_a(g, a, b): return g * np.where(b == 0, 0, b * np.power(a, np.where(b == 0, 1, b - 1)))
-    def grad_b(g, y, a): return g * np.where(a == 0, 0, y * np.log(np.where(a == 0, 1, a)))     # a^b = exp(b log a)
+    def grad_a(g, a, b): return g * b * np.power(a, np.where(b == 0, 1, b - 1))
+    def grad_b(g, y, a): return g * y * np.log(np.where(a == 0, 1, a))      # a^b = exp(b log a)
 
     def samples(rng):
         yield from binary(rng, low=0.5, high=2.0, low_b=-2.0, high_b=3.0)

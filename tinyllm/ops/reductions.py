@@ -114,7 +114,7 @@ class CumSum(Primitive):
     def forward(a, *, axis=None): return np.cumsum(a, axis=axis)
 
     def grad_a(g, a, axis):     # a_i is in y_i and in all that follow
-        return np.flip(np.cumsum(np.flip(g, axis), axis=axis).reshape(g.shape), axis).reshape(a.shape)
+        return np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis).reshape(a.shape)
 
     def samples(rng):
         for axis in (0, 1, -1, None):

@@ -101,7 +101,7 @@ class Stack(Primitive):
     analytic = True
 
     def forward(*arrays, axis=0): return np.stack(arrays, axis=axis)
-    def grad_arrays(g, axis): return list(np.moveaxis(g, axis, 0))
+    def grad_arrays(g, axis): return np.moveaxis(g, axis, 0)
 
     def samples(rng):
         for axis in (0, 1, -1):
@@ -142,7 +142,7 @@ class Roll(Primitive):
     analytic = True
 
     def forward(a, *, shift, axis=None): return np.roll(a, shift, axis)
-    def grad_a(g, shift, axis): return np.roll(g, tuple(-np.ravel(shift)) if np.ndim(shift) else -shift, axis)
+    def grad_a(g, shift, axis): return np.roll(g, np.negative(shift), axis)
 
     def samples(rng):
         for shift, axis in ((1, None), (2, 0), (-1, -1), ((1, 2), (0, 1))):
