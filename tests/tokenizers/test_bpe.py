@@ -30,7 +30,7 @@ def test_morse_trace():
 
 
 def test_the_three_tie_rules():
-    """Three pairs tied at 2 in "zy xw zy xw": rustbpe takes the first, Hugging Face the second, minbpe the third.
+    """Three pairs tied at 2 in "zy xw zy xw": rustbpe takes the first, Hugging Face the second, minbpe the third."""
     pieces = {b"zy": 2, b" xw": 2}     # GPT-2 pieces, but for the first word's missing space
     first = {rule: bpe.decode([256], bpe.train(pieces, 1, ties=rule)[0]) for rule in bpe.TIES}
     assert first == {"smallest": b" x", "gpt2": b"xw", "first": b"zy"}

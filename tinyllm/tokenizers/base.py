@@ -18,6 +18,7 @@ import codecs
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,13 @@ from tinyllm.errors import UserError
 
 class TokenizerError(UserError):
     """A tokenizer file, a vocabulary or a text that the tokenizer cannot take."""
+
+
+class UnknownId(TokenizerError):
+    """An id that the vocabulary does not have."""
+
+    def __init__(self, token, position, vocab_size):
+        super().__init__(f"id {token} at position {position} is not in the vocabulary of {vocab_size} ids")
 
 
 class Tokenizer:
@@ -59,11 +67,9 @@ class Tokenizer:
         """Ids of `text` as an int32 array; arguments as `encode`."""
         if not isinstance(text, str):
             raise TypeError(f"encode takes a str, got {type(text).__name__}; for bytes use encode_bytes")
-        parts = []
-        if bos:
-            parts.append([self._required("bos_id", "bos=True")])
+        parts = [[self._required("bos_id", "bos=True")]] if bos else []
         for piece, special_id in self._split_specials(text, allowed_special, disallowed_special):
-            parts.append([special_id] if special_id is not None else self._encode(piece))
+            parts.append(self._encode(piece) if special_id is None else [special_id])
         if eos:
             parts.append([self._required("eos_id", "eos=True")])
         if len(parts) == 1:
@@ -116,13 +122,17 @@ class Tokenizer:
     def token_bytes(self, token):
         """The bytes that one id stands for."""
         if not 0 <= token < len(self.tokens) or self.tokens[token] is None:
-            raise TokenizerError(f"id {token} is not in the vocabulary (ids 0 to {len(self.tokens) - 1})")
+            raise UnknownId(token, 0, len(self.tokens))
         return self.tokens[token]
 
     def decode_bytes(self, ids):
         """The bytes that a sequence of ids stands for; an unknown id is an error."""
-        ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
-        return b"".join(map(self.token_bytes, ids))
+        ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        size = len(self.tokens)
+        for position, token in enumerate(ids):
+            if not 0 <= token < size or self.tokens[token] is None:
+                raise UnknownId(token, position, size)
+        return b"".join([self.tokens[token] for token in ids])
 
     def decode(self, ids):
         """The text that a sequence of ids stands for; bytes that are not UTF-8 become U+FFFD."""
@@ -132,10 +142,43 @@ class Tokenizer:
         """An incremental decoder: `.push(id)` gives the text that is complete, `.finish()` the rest."""
         return StreamDecoder(self)
 
+    # ---- many texts
+
+    def encode_batch(self, texts, *, threads=None, **options):
+        """Ids of each text, as a list of lists, by several threads; options as `encode`."""
+        return _in_threads(lambda text: self.encode(text, **options), texts, threads)
+
+    def encode_iterable(self, texts, **options):
+        """Yield the ids of an iterable of texts one by one, each text a document of its own; options as `encode`."""
+        for text in texts:
+            yield from self.encode(text, **options)
+
+    def decode_batch(self, sequences, *, threads=None):
+        """The text of each sequence of ids, by several threads."""
+        return _in_threads(self.decode, sequences, threads)
+
+    def encode_with_offsets(self, text, **options):
+        """(ids, character spans, byte spans) of a text: where each token begins and ends.
+
+        A token that ends inside a character has the whole character in its character span.
+        """
+        ids = self.encode(text, **options)
+        ends = np.cumsum([len(self.tokens[token]) for token in ids], dtype=np.int64)
+        starts = np.r_[0, ends[:-1]].astype(np.int64)
+        head = np.frombuffer(to_bytes(text), np.uint8) & 0xC0 != 0x80        # first bytes of characters
+        number = np.r_[0, np.cumsum(head)]
+        first = number[np.minimum(starts + 1, len(head))] - (len(head) > 0)
+        spans = zip(first.tolist(), number[ends].tolist())
+        return ids, list(spans), list(zip(starts.tolist(), ends.tolist()))
+
     # ---- files
 
     def _state(self):
         raise NotImplementedError
+
+    def _notes(self):
+        """What a file keeps beside: it does not change an id."""
+        return {}
 
     def fingerprint(self):
         """sha256 (hex) of all that defines this tokenizer: equal fingerprints give equal ids."""
@@ -144,7 +187,7 @@ class Tokenizer:
 
     def save(self, path):
         """Write this tokenizer as JSON; the file appears whole or not at all."""
-        record = {"format": "tinyllm-tokenizer", "version": 1, "kind": self.kind, **self._state()}
+        record = {"format": "tinyllm-tokenizer", "version": 1, "kind": self.kind, **self._state(), **self._notes()}
         write_whole(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
@@ -192,6 +235,15 @@ def write_whole(path, data):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _in_threads(work, items, threads):
+    items = list(items)
+    threads = min(threads or os.cpu_count() or 1, len(items))
+    if threads < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
 
 
 def _words(names, argument):

@@ -11,6 +11,11 @@ vocabularies whose bytes are not 0 to 255 (GPT-2's '!' is id 0).
 'any text: né, 你好'
 """
 
+import itertools
+import re
+import threading
+from pathlib import Path
+
 import numpy as np
 
 from tinyllm.tokenizers import bpe
@@ -20,6 +25,13 @@ from tinyllm.tokenizers.split import check_pattern, pieces
 # names by which known vocabularies call the token that begins and the one that ends a document
 _BOS = ("<|begin_of_text|>", "<|bos|>", "<s>", "<|startoftext|>", "<|endoftext|>")
 _EOS = ("<|endoftext|>", "<|end_of_text|>", "<|eos|>", "</s>", "<|bos|>")
+
+# Up to here the definition does the work, and numba is not even imported:
+SMALL_TEXT = 4096          # characters of one text, and of a whole training text
+SMALL_PIECE = 64           # characters of the longest piece
+SMALL_TOTAL = 1 << 16      # characters encoded so in the life of a tokenizer
+SMALL_WORK = 1_000_000     # bytes of distinct pieces times merges
+SMALL_IDS = 4096           # ids decoded at once
 
 
 class BPETokenizer(Tokenizer):
@@ -48,8 +60,12 @@ class BPETokenizer(Tokenizer):
         self.tokens = self._spell()
         self.bos_id = self._special(bos, _BOS)
         self.eos_id = self._special(eos, _EOS)
-        self._ranks = None
-        self._cache = {}
+        self._ranks = {pair: (rank, token) for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
+        self._whole = {self.tokens[token]: token for token in reversed(self.merge_ids)} if whole_pieces else {}
+        self._known = {}                # pieces encoded by the definition, and their ids
+        self._encoded_small = 0
+        self._vocabulary = self._coders = self._array_decoder = None
+        self._lock = threading.Lock()
 
     def _spell(self):
         """Bytes of every id, from the merges; checks that the vocabulary is one."""
@@ -94,40 +110,118 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def train(cls, source, vocab_size, *, pattern="gpt2", special_tokens=(), min_frequency=2, ties="smallest",
-              max_token_length=None):
+              max_token_length=None, threads=None, progress=None):
         """Learn a vocabulary of `vocab_size` ids: 256 bytes, merges, special tokens (in this order).
 
-        source: a str, or an iterable of str. Fewer ids come out where no pair occurs `min_frequency` times any more.
-        ties: see `bpe.py`. Special tokens found in the source are never merged across.
+        source: a str, a Path, or an iterable of either; each is a text of its own. Fewer ids come out where no
+        pair occurs `min_frequency` times any more. ties: see `bpe.py`. Special tokens found in the source are
+        never merged across. The result does not depend on `threads`. progress(stage, amount) is called with
+        ("bytes", bytes just read) and ("merges", merges done).
         """
         special_tokens = list(special_tokens)
         num_merges = vocab_size - 256 - len(special_tokens)
         if num_merges < 0:
             raise TokenizerError(f"vocab_size {vocab_size} is below {256 + len(special_tokens)}: 256 bytes and "
                                  f"{len(special_tokens)} special tokens come first")
-        counts = {}
-        for text in [source] if isinstance(source, str) else source:
-            for piece in pieces(text, pattern):
-                data = to_bytes(piece)
-                counts[data] = counts.get(data, 0) + 1
-        if not counts:
+        if ties not in bpe.TIES:
+            raise TokenizerError(f"ties {ties!r} is not one of {', '.join(bpe.TIES)}")
+        check_pattern(pattern)
+        options = {"ties": ties, "min_frequency": min_frequency, "max_token_length": max_token_length}
+        texts = _plain_texts(_texts(source), special_tokens)
+        start = list(_take(texts, SMALL_TEXT))
+        small = sum(map(len, start)) < SMALL_TEXT
+        if small or ties == "first":
+            counts = _count(start if small else itertools.chain(start, texts), pattern)
+            if sum(map(len, counts)) * num_merges < SMALL_WORK:
+                merges, history = bpe.train(counts, num_merges, **options)
+                return cls._trained(merges, history, counts, pattern, special_tokens)
+        from tinyllm.tokenizers import training
+
+        say = progress or (lambda stage, amount: None)
+        if small or ties == "first":
+            counter = training.PiecesInOrder(counts)
+        else:
+            counter = training.count(itertools.chain(start, texts), pattern, threads, lambda amount: say("bytes", amount))
+        merges, history = training.learn(counter, num_merges, progress=lambda done: say("merges", done), **options)
+        return cls._trained(merges, history, counter.state[0], pattern, special_tokens)
+
+    @classmethod
+    def _trained(cls, merges, history, pieces, pattern, special_tokens):
+        if not pieces:
             raise TokenizerError("the training text is empty")
-        merges, history = bpe.train(counts, num_merges, ties=ties, min_frequency=min_frequency,
-                                    max_token_length=max_token_length)
         return cls(merges, pattern=pattern, special_tokens=special_tokens, history=history)
 
     # ---- encoding
 
     def _encode(self, text):
-        if self._ranks is None:
-            self._ranks = {pair: (rank, token) for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
+        if self._coders is None and len(text) <= SMALL_TEXT and self._encoded_small < SMALL_TOTAL:
+            found = pieces(text, self.pattern)
+            if max(map(len, found)) <= SMALL_PIECE:
+                self._encoded_small += len(text)
+                return self._encode_small(found)
+        return self._compiled_encode(to_bytes(text))
+
+    def encode_bytes(self, data):
+        """Ids of any bytes as a list, UTF-8 or not; special tokens in them are plain text."""
+        return self._compiled_encode(bytes(data)).tolist()
+
+    def _encode_small(self, found):
+        """The definition, with the pieces it has met remembered: fast enough for a prompt, and nothing to compile."""
         ids = []
-        for piece in pieces(text, self.pattern):
-            known = self._cache.get(piece)
+        for piece in found:
+            known = self._known.get(piece)
             if known is None:
-                known = self._cache[piece] = bpe.encode(to_bytes(piece), self._ranks, self.byte_ids)
+                data = to_bytes(piece)
+                known = [self._whole[data]] if data in self._whole else bpe.encode(data, self._ranks, self.byte_ids)
+                self._known[piece] = known
             ids += known
-        return np.array(ids, np.int32)
+        return ids
+
+    def _compiled_encode(self, data):
+        coder = self._coder()
+        try:
+            return coder.encode(data)
+        finally:
+            self._coders.append(coder)
+
+    def _coder(self):
+        """An encoder that no other thread uses; the first one starts the compiler, or reads its cache."""
+        if self._coders:
+            try:
+                return self._coders.pop()
+            except IndexError:          # another thread was quicker
+                pass
+        from tinyllm.tokenizers import encoder
+
+        with self._lock:
+            if self._vocabulary is None:
+                special = set(self.special_tokens.values())
+                plain = [None if token in special else data for token, data in enumerate(self.tokens)]
+                self._vocabulary = encoder.Vocabulary(self._ranks, self.byte_ids, plain, self.whole_pieces)
+            if self._coders is None:
+                self._coders = []
+        return encoder.Encoder(self._vocabulary, self.pattern)
+
+    # ---- decoding
+
+    def decode_bytes(self, ids):
+        """The bytes that a sequence of ids stands for; an unknown id is an error."""
+        if len(ids) < SMALL_IDS:
+            return super().decode_bytes(ids)
+        return self._decoder_of_arrays().decode_bytes(_int32(ids))
+
+    def decode(self, ids):
+        """The text that a sequence of ids stands for; bytes that are not UTF-8 become U+FFFD."""
+        if len(ids) < SMALL_IDS:
+            return super().decode(ids)
+        return self._decoder_of_arrays().decode(_int32(ids))
+
+    def _decoder_of_arrays(self):
+        if self._array_decoder is None:
+            from tinyllm.tokenizers import encoder
+
+            self._array_decoder = encoder.Decoder(self.tokens)
+        return self._array_decoder
 
     # ---- files
 
@@ -140,6 +234,9 @@ class BPETokenizer(Tokenizer):
             state["merge_ids"] = self.merge_ids
         return state
 
+    def _notes(self):
+        return {} if self.history is None else {"history": self.history}
+
     @classmethod
     def _from_state(cls, record):
         try:
@@ -147,8 +244,62 @@ class BPETokenizer(Tokenizer):
             names = {token: name for name, token in specials.items()}
             return cls(record["merges"], pattern=record["pattern"], special_tokens=specials,
                        byte_ids=record.get("byte_ids"), merge_ids=record.get("merge_ids"),
-                       whole_pieces=record["whole_pieces"], bos=names.get(record["bos_id"]), eos=names.get(record["eos_id"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, TokenizerError):
-                raise
+                       whole_pieces=record["whole_pieces"], bos=names.get(record["bos_id"]),
+                       eos=names.get(record["eos_id"]), history=record.get("history"))
+        except TokenizerError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise TokenizerError(f"not a BPE tokenizer's record: {type(error).__name__} {error}") from error
+
+
+def _texts(source):
+    """The texts of a training source, one by one."""
+    for item in [source] if isinstance(source, (str, Path)) else source:
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Path):
+            yield item.read_text(encoding="utf-8")
+        else:
+            raise TypeError(f"a training source is a str, a Path or an iterable of them; it holds a {type(item).__name__}")
+
+
+def _plain_texts(texts, special_tokens):
+    """The stretches of the texts between special tokens."""
+    names = sorted(special_tokens, key=len, reverse=True)
+    for text in texts:
+        if any(name in text for name in names):
+            yield from re.split("|".join(map(re.escape, names)), text)
+        else:
+            yield text
+
+
+def _take(texts, characters):
+    """Texts from an iterator until they have so many characters together."""
+    for text in texts:
+        yield text
+        characters -= len(text)
+        if characters <= 0:
+            return
+
+
+def _count(texts, pattern):
+    """{piece as bytes: how often}, in the order of the texts."""
+    counts = {}
+    for text in texts:
+        for piece in pieces(text, pattern):
+            counts[piece] = counts.get(piece, 0) + 1
+    joined = {}
+    for piece, number in counts.items():
+        data = to_bytes(piece)
+        joined[data] = joined.get(data, 0) + number
+    return joined
+
+
+def _int32(ids):
+    """Ids as an int32 array the kernels can walk."""
+    array = np.asarray(ids)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"ids are a sequence of whole numbers, got shape {array.shape} of {array.dtype}")
+    if array.dtype.itemsize > 4 or array.dtype == np.uint32:
+        array = np.clip(array, -1, 0x7FFFFFFF)
+    return np.ascontiguousarray(array, np.int32)

@@ -14,8 +14,10 @@ published first, o200k); meta-llama/llama3 tokenizer.py; karpathy/nanochat token
 
 import functools
 
+import numpy as np
 import regex
 
+from tinyllm.tokenizers import categories
 from tinyllm.tokenizers.base import TokenizerError
 
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -31,6 +33,8 @@ PATTERNS = {
     "nanochat": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*"
                 r"|\s*[\r\n]|\s+(?!\S)|\s+",
 }
+# …, À, à, 中, a combining acute, ², an em space, and no line end beyond ASCII
+_MEMBERS = np.array([0x2026, 0xC0, 0xE0, 0x4E2D, 0x301, 0xB2, 0x2003, 0x2026], np.uint32)
 SECONDS_PER_MEGABYTE = 10      # a pattern that needs longer backtracks without end
 
 
@@ -68,19 +72,32 @@ def pieces(text, pattern):
     """
     if pattern is None:
         return [text] if text else []
+    seen = text
+    if not text.isascii() and pattern_name(pattern) in PATTERNS:
+        seen = _stand_ins(text)
     seconds = 2 + SECONDS_PER_MEGABYTE * len(text) / 1e6
     try:
-        # finditer: findall would give groups instead of whole matches where a pattern has groups
-        found = [match.group() for match in _compiled(pattern).finditer(text, timeout=seconds)]
+        spans = [match.span() for match in _compiled(pattern).finditer(seen, timeout=seconds)]
     except TimeoutError:
         raise TokenizerError(f"the pattern {pattern!r} needed more than {seconds:.0f} s for {len(text)} characters: it "
                              "backtracks without end; use possessive quantifiers (a++) where it repeats") from None
-    if sum(map(len, found)) != len(text):
-        at = 0
-        for piece in found:
-            if not text.startswith(piece, at) or not piece:
-                break
-            at += len(piece)
+    at = 0
+    for start, end in spans:
+        if start != at:
+            break
+        at = end
+    if at != len(text):
         raise TokenizerError(f"the pattern {pattern!r} leaves out {text[at:at + 12]!r} at character {at}; its pieces must "
                              r"join to the whole text: end it with an alternative that takes anything, such as |[\s\S]")
-    return [piece for piece in found if piece]
+    return [text[start:end] for start, end in spans if start < end]
+
+
+def _stand_ins(text):
+    """`text` with each character beyond ASCII replaced by one of its class that every Unicode version knows.
+
+    So a named pattern gives the pieces of the frozen table (`categories.py`) whatever `regex` is installed.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    stand_in = _MEMBERS[categories.table()[codes]]
+    plain = (codes < 128) | (codes == 0x17F)         # U+017F matches s where case is ignored
+    return np.where(plain, codes, stand_in).astype("<u4").tobytes().decode("utf-32-le")
