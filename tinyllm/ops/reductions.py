@@ -96,7 +96,8 @@ class LogSumExp(Primitive):
     def forward(a, *, axis=None, keepdims=False):
         top = np.max(a.real, axis=axis, keepdims=True)
         top = np.where(np.isfinite(top), top, 0)
-        y = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
+        with np.errstate(divide="ignore"):      # nothing but -inf: ln 0 = -inf is the answer
+            y = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
         return y if keepdims else np.squeeze(y, axis=axis)
 
     def grad_a(g, y, a, axis):
