@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -229,6 +230,14 @@ def test_auto_takes_the_kernel_exactly_where_the_rule_says(monkeypatch):
         monkeypatch.setattr(gemm, "blas_threads", 2)
         gemm.dispatch(large, large)
     assert taken == [(128, 128)]
+
+
+def test_threads_that_multiply_at_once_get_the_same_bits():
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(65, 700)).astype(np.float32), rng.normal(size=(700, 530)).astype(np.float32)
+    alone = gemm.matmul(a, b)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(np.array_equal(c, alone) for c in pool.map(lambda _: gemm.matmul(a, b), range(24)))
 
 
 def run(program, **environment):

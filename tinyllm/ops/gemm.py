@@ -138,11 +138,9 @@ def dispatch(a, b):
     >>> dispatch(np.array([1, 2]), np.array([3, 4]))
     np.int64(11)
     """
-    if _chosen == "blas" or a.dtype not in FLOATS or b.dtype not in FLOATS or min(a.ndim, b.ndim) < 2:
+    if _chosen == "blas" or a.ndim < 2 or b.ndim < 2 or (_chosen == "auto" and not prefers_numba(a.shape, b.shape)):
         return np.matmul(a, b)
-    if _chosen == "auto" and not prefers_numba(a.shape, b.shape):
-        return np.matmul(a, b)
-    return matmul(a, b)
+    return matmul(a, b) if a.dtype in FLOATS and b.dtype in FLOATS else np.matmul(a, b)
 
 
 def prefers_numba(a_shape, b_shape, threads=None):
@@ -159,11 +157,13 @@ def prefers_numba(a_shape, b_shape, threads=None):
     >>> prefers_numba((512, 512), (512, 512), threads=2), prefers_numba((1, 512), (512, 512), threads=1)
     (False, False)
     """
-    (rows, depth), columns = a_shape[-2:], b_shape[-1]
+    rows, depth, columns = a_shape[-2], a_shape[-1], b_shape[-1]
+    if depth < SMALLEST_SIDE or columns < SMALLEST_SIDE:
+        return False                                # at once: most small products end here
     slices = max(prod(a_shape[:-2]), prod(b_shape[:-2]))
     if len(b_shape) == 2:
         rows, slices = rows * slices, 1             # `_multiply` folds the batch into the rows
     product = rows * depth * columns
-    if min(rows, depth, columns) < SMALLEST_SIDE or slices * product < SMALLEST_PRODUCT:
+    if rows < SMALLEST_SIDE or slices * product < SMALLEST_PRODUCT:
         return False
     return (blas_threads if threads is None else threads) == 1 or product <= SMALLEST_PRODUCT
