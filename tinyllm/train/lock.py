@@ -37,7 +37,7 @@ class RunLock:
             owner = self._file.read(20).strip() or "unknown"
             self._file.close()
             raise WorkError(f"{self.path.parent} is in use by process {owner}: wait for it, stop it, or choose another "
-                            "directory with --name") from None
+                            "directory with --out") from None
         except OSError as error:
             raise WorkError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._file.truncate(0)

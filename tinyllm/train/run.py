@@ -40,7 +40,7 @@ class RunDirectory:
         try:
             run.path.mkdir(parents=True)
         except FileExistsError:
-            raise UserError(f"{path} exists: choose another --name, or go on with it: tinyllm train --resume {path}") from None
+            raise UserError(f"{path} exists: choose another --out, or go on with it: tinyllm train --resume {path}") from None
         except OSError as error:
             raise WorkError(f"cannot make {path}: {error.strerror}") from error
         return run
