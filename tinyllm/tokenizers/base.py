@@ -19,10 +19,10 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
+from tinyllm import atomic
 from tinyllm.errors import UserError
 
 
@@ -188,7 +188,7 @@ class Tokenizer:
     def save(self, path):
         """Write this tokenizer as JSON; the file appears whole or not at all."""
         record = {"format": "tinyllm-tokenizer", "version": 1, "kind": self.kind, **self._state(), **self._notes()}
-        write_whole(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        atomic.write_bytes(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 class StreamDecoder:
@@ -219,22 +219,6 @@ def to_bytes(text):
         return text.encode("utf-8")
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
-
-
-def write_whole(path, data):
-    """Write bytes so that a reader sees the old file or the new one, never half."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _in_threads(work, items, threads):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm.tokenizers import bpe
+from tinyllm.tokenizers import bpe, vocabulary
 from tinyllm.tokenizers.base import Tokenizer, TokenizerError, to_bytes
 from tinyllm.tokenizers.split import check_pattern, pieces
 
@@ -38,67 +38,45 @@ class BPETokenizer(Tokenizer):
     """Byte-level BPE.
 
     merges: [(left id, right id), …] in rank order. special_tokens: names, which get the ids after the last
-    merge, or {name: id}. byte_ids: the id of each of the 256 bytes (default: 0 to 255). merge_ids: the id of
+    token, or {name: id}. byte_ids: the id of each of the 256 bytes (default: 0 to 255). merge_ids: the id of
     each merge's result (default: 256, 257, …). whole_pieces: a piece that is a token is that token, whatever
-    the merges say (tiktoken, Llama 3).
+    the merges say (Llama 3, tiktoken); extra_tokens {id: bytes} can be reached no other way.
     """
 
     kind = "bpe"
 
     def __init__(self, merges, *, pattern="gpt2", special_tokens=(), byte_ids=None, merge_ids=None,
-                 whole_pieces=False, bos=None, eos=None, history=None):
+                 extra_tokens=None, whole_pieces=False, bos=None, eos=None, history=None):
         self.pattern = check_pattern(pattern)
         self.merges = [(int(left), int(right)) for left, right in merges]
         self.history = history          # tokens in the training text after each merge, where it was trained here
         self.whole_pieces = whole_pieces
         self.byte_ids = list(range(256)) if byte_ids is None else list(byte_ids)
         self.merge_ids = list(range(256, 256 + len(self.merges))) if merge_ids is None else list(merge_ids)
-        first_free = 1 + max(self.byte_ids + self.merge_ids)
-        if not isinstance(special_tokens, dict):
-            special_tokens = {name: first_free + i for i, name in enumerate(special_tokens)}
-        self.special_tokens = dict(special_tokens)
-        self.tokens = self._spell()
+        self.extra_tokens = dict(extra_tokens or {})
+        tokens = vocabulary.spell(self.byte_ids, self.merges, self.merge_ids, self.extra_tokens)
+        self.special_tokens = vocabulary.number(special_tokens, len(tokens))
+        self.tokens = vocabulary.place_specials(tokens, self.special_tokens)
         self.bos_id = self._special(bos, _BOS)
         self.eos_id = self._special(eos, _EOS)
-        self._ranks = {pair: (rank, token) for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
-        self._whole = {self.tokens[token]: token for token in reversed(self.merge_ids)} if whole_pieces else {}
+        # merges that make the same token, in a vocabulary of ranks, share its rank: the leftmost goes first
+        first = {}
+        self._ranks = {pair: (first.setdefault(token, rank), token)
+                       for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
+        self._whole = {}
+        if whole_pieces:
+            ordinary = [*self.byte_ids, *self.merge_ids, *self.extra_tokens]
+            self._whole = {tokens[token]: token for token in sorted(ordinary, reverse=True)}
         self._known = {}                # pieces encoded by the definition, and their ids
         self._encoded_small = 0
         self._vocabulary = self._coders = self._array_decoder = None
         self._lock = threading.Lock()
 
-    def _spell(self):
-        """Bytes of every id, from the merges; checks that the vocabulary is one."""
-        size = 1 + max([*self.byte_ids, *self.merge_ids, *self.special_tokens.values()])
-        if size > 1 << 24:
-            raise TokenizerError(f"the largest id is {size - 1}; vocabularies go up to {1 << 24} ids")
-        tokens = [None] * size
-
-        def place(token, data, what):
-            if not 0 <= token < size:
-                raise TokenizerError(f"{what} has the id {token}; ids are 0 or more")
-            if tokens[token] is not None:
-                raise TokenizerError(f"id {token} is given twice: to {tokens[token]!r} and to {what}")
-            tokens[token] = data
-
-        if len(self.byte_ids) != 256:
-            raise TokenizerError(f"byte_ids has {len(self.byte_ids)} entries, expected one for each of the 256 bytes")
-        for byte, token in enumerate(self.byte_ids):
-            place(token, bytes([byte]), f"byte {byte}")
-        if len(self.merge_ids) != len(self.merges):
-            raise TokenizerError(f"{len(self.merges)} merges but {len(self.merge_ids)} merge_ids")
-        for rank, ((left, right), token) in enumerate(zip(self.merges, self.merge_ids)):
-            for side in (left, right):
-                if not 0 <= side < size or tokens[side] is None:
-                    raise TokenizerError(f"merge {rank}, ({left}, {right}), uses id {side}, which no earlier merge makes")
-            place(token, tokens[left] + tokens[right], f"merge {rank}")
-        if len(set(self.merges)) != len(self.merges):
-            raise TokenizerError("a pair is merged twice: each (left, right) may stand once in the merges")
-        for name, token in self.special_tokens.items():
-            if not name:
-                raise TokenizerError("a special token needs a name; an empty one was given")
-            place(token, to_bytes(name), f"special token {name!r}")
-        return tokens
+    @classmethod
+    def from_ranks(cls, tokens, *, pattern, special_tokens=(), bos=None, eos=None):
+        """A tokenizer of tiktoken's kind: `tokens` in order of rank, and any two that spell a third may merge to it."""
+        return cls(pattern=pattern, special_tokens=special_tokens, bos=bos, eos=eos, whole_pieces=True,
+                   **vocabulary.merges_of_ranks(tokens))
 
     def _special(self, name, known):
         if name is not None and name not in self.special_tokens:
@@ -129,7 +107,7 @@ class BPETokenizer(Tokenizer):
         options = {"ties": ties, "min_frequency": min_frequency, "max_token_length": max_token_length}
         texts = _plain_texts(_texts(source), special_tokens)
         start = list(_take(texts, SMALL_TEXT))
-        small = sum(map(len, start)) < SMALL_TEXT
+        small = sum(len(text) for text, _ in start) < SMALL_TEXT
         if small or ties == "first":
             counts = _count(start if small else itertools.chain(start, texts), pattern)
             if sum(map(len, counts)) * num_merges < SMALL_WORK:
@@ -232,6 +210,8 @@ class BPETokenizer(Tokenizer):
             state["byte_ids"] = self.byte_ids
         if self.merge_ids != list(range(256, 256 + len(self.merges))):
             state["merge_ids"] = self.merge_ids
+        if self.extra_tokens:
+            state["extra_tokens"] = {str(token): data.hex() for token, data in self.extra_tokens.items()}
         return state
 
     def _notes(self):
@@ -242,9 +222,10 @@ class BPETokenizer(Tokenizer):
         try:
             specials = record["special_tokens"]
             names = {token: name for name, token in specials.items()}
+            extra = {int(token): bytes.fromhex(data) for token, data in record.get("extra_tokens", {}).items()}
             return cls(record["merges"], pattern=record["pattern"], special_tokens=specials,
                        byte_ids=record.get("byte_ids"), merge_ids=record.get("merge_ids"),
-                       whole_pieces=record["whole_pieces"], bos=names.get(record["bos_id"]),
+                       extra_tokens=extra, whole_pieces=bool(record["whole_pieces"]), bos=names.get(record["bos_id"]),
                        eos=names.get(record["eos_id"]), history=record.get("history"))
         except TokenizerError:
             raise
@@ -253,30 +234,34 @@ class BPETokenizer(Tokenizer):
 
 
 def _texts(source):
-    """The texts of a training source, one by one."""
+    """The texts of a training source as (text, whether the next one goes on with the same text)."""
     for item in [source] if isinstance(source, (str, Path)) else source:
         if isinstance(item, str):
-            yield item
+            yield item, False
         elif isinstance(item, Path):
-            yield item.read_text(encoding="utf-8")
+            from tinyllm.text import reading
+
+            for part in reading.pieces(item):
+                yield part, True
+            yield "", False
         else:
             raise TypeError(f"a training source is a str, a Path or an iterable of them; it holds a {type(item).__name__}")
 
 
 def _plain_texts(texts, special_tokens):
-    """The stretches of the texts between special tokens."""
+    """The same, cut at special tokens, which are left out."""
     names = sorted(special_tokens, key=len, reverse=True)
-    for text in texts:
+    for text, more in texts:
         if any(name in text for name in names):
-            yield from re.split("|".join(map(re.escape, names)), text)
-        else:
-            yield text
+            *parts, text = re.split("|".join(map(re.escape, names)), text)
+            yield from ((part, False) for part in parts)
+        yield text, more
 
 
 def _take(texts, characters):
     """Texts from an iterator until they have so many characters together."""
-    for text in texts:
-        yield text
+    for text, more in texts:
+        yield text, more
         characters -= len(text)
         if characters <= 0:
             return
@@ -285,14 +270,15 @@ def _take(texts, characters):
 def _count(texts, pattern):
     """{piece as bytes: how often}, in the order of the texts."""
     counts = {}
-    for text in texts:
-        for piece in pieces(text, pattern):
-            counts[piece] = counts.get(piece, 0) + 1
-    joined = {}
-    for piece, number in counts.items():
-        data = to_bytes(piece)
-        joined[data] = joined.get(data, 0) + number
-    return joined
+    held = []
+    for text, more in texts:
+        held.append(text)
+        if not more:
+            for piece in pieces("".join(held), pattern):
+                data = to_bytes(piece)
+                counts[data] = counts.get(data, 0) + 1
+            held = []
+    return counts
 
 
 def _int32(ids):

@@ -145,22 +145,29 @@ def cut(data, limit):
 
 
 def blocks(texts, pattern, size=BLOCK):
-    """UTF-8 blocks of about `size` bytes of an iterable of str, whose pieces together are those of the texts."""
-    may_cut = split.pattern_name(pattern) in scanning.RULES
-    for text in texts:
-        rest = b""
+    """UTF-8 blocks of about `size` bytes, whose pieces together are those of the texts.
+
+    texts: (text, whether the next one goes on with the same text). A pattern without a name gives no place where
+    a text may be cut, so there each text, or part of one, is a block.
+    """
+    if pattern is not None and split.pattern_name(pattern) not in scanning.RULES:
+        yield from (to_bytes(text) for text, _ in texts if text)
+        return
+    held = b""
+    for text, more in texts:
         for start in range(0, len(text), size):
-            rest += to_bytes(text[start:start + size])
-            at = cut(rest, len(rest) - 8) if may_cut and len(rest) > 64 else 0
-            if start + size < len(text) and at:
-                yield rest[:at]
-                rest = rest[at:]
-        if rest:
-            yield rest
+            held += to_bytes(text[start:start + size])
+            at = cut(held, len(held) - 8) if len(held) >= size and pattern is not None else 0
+            if at:
+                yield held[:at]
+                held = held[at:]
+        if held and not more:
+            yield held
+            held = b""
 
 
 def count(texts, pattern, threads=None, progress=None):
-    """A PieceCounter of an iterable of str, by several threads at once; progress(bytes) is told what is done."""
+    """A PieceCounter of texts (as `blocks` takes them), by several threads at once; progress(bytes) is told what is done."""
     threads = threads or os.cpu_count() or 1
     source, lock = iter(blocks(texts, pattern)), threading.Lock()
     first = next(source, b"")

@@ -1,0 +1,97 @@
+"""Which id stands for which bytes: building a byte-level vocabulary, and refusing what is not one."""
+
+from tinyllm.tokenizers.base import TokenizerError, to_bytes
+
+MOST_IDS = 1 << 22
+LONGEST_TOKEN = 1 << 16        # bytes: merges of merges could double their way to any length
+
+
+def spell(byte_ids, merges, merge_ids, extra_tokens):
+    """The bytes of every ordinary id, None where there is none; every fault is an error that names it."""
+    if len(byte_ids) != 256:
+        raise TokenizerError(f"byte_ids has {len(byte_ids)} entries, expected one for each of the 256 bytes")
+    if len(merge_ids) != len(merges):
+        raise TokenizerError(f"{len(merges)} merges but {len(merge_ids)} merge_ids")
+    tokens = [None] * (1 + _highest([*byte_ids, *merge_ids, *extra_tokens]))
+
+    def place(token, data, what, again=False):
+        if tokens[token] is not None and not (again and tokens[token] == data):
+            raise TokenizerError(f"id {token} is given twice: to {tokens[token]!r} and to {what}")
+        tokens[token] = data
+
+    for byte, token in enumerate(byte_ids):
+        place(token, bytes([byte]), f"byte {byte}")
+    for token, data in extra_tokens.items():
+        place(token, data, f"the token {data!r}")
+    for rank, ((left, right), token) in enumerate(zip(merges, merge_ids)):
+        for side in (left, right):
+            if not 0 <= side < len(tokens) or tokens[side] is None:
+                raise TokenizerError(f"merge {rank}, ({left}, {right}), uses id {side}, which no earlier merge makes")
+        data = tokens[left] + tokens[right]
+        if len(data) > LONGEST_TOKEN:
+            raise TokenizerError(f"merge {rank} makes a token of {len(data)} bytes; the most is {LONGEST_TOKEN}")
+        place(token, data, f"merge {rank}", again=True)
+    if len(set(merges)) != len(merges):
+        raise TokenizerError("a pair is merged twice: each (left, right) may stand once in the merges")
+    return tokens
+
+
+def number(special_tokens, first_free):
+    """{name: id} of special tokens given by name, which are numbered on from `first_free`, or with their ids."""
+    if isinstance(special_tokens, dict):
+        return dict(special_tokens)
+    names = list(special_tokens)
+    if len(set(names)) != len(names):
+        raise TokenizerError(f"a special token is given twice in {names}")
+    return {name: first_free + i for i, name in enumerate(names)}
+
+
+def place_specials(tokens, special_tokens):
+    """All tokens, the special ones as the bytes of their names."""
+    tokens = tokens + [None] * (1 + _highest(special_tokens.values()) - len(tokens))
+    for name, token in special_tokens.items():
+        if not isinstance(name, str) or not name:
+            raise TokenizerError(f"a special token needs a name of at least one character, got {name!r}")
+        if tokens[token] is not None:
+            raise TokenizerError(f"id {token} is given twice: to {tokens[token]!r} and to the special token {name!r}")
+        tokens[token] = to_bytes(name)
+    return tokens
+
+
+def _highest(ids):
+    ids = list(ids)
+    for token in ids:
+        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < MOST_IDS:
+            raise TokenizerError(f"{token!r} is no id: ids are whole numbers from 0 to {MOST_IDS - 1}")
+    return max(ids, default=-1)
+
+
+def merges_of_ranks(tokens):
+    """Merges for a list of tokens by rank (None for an id not used), as arguments of `BPETokenizer`.
+
+    tiktoken merges any two neighbours that together spell a token, the token of lowest rank first. That is a
+    merge for each way to cut a token into two others; a token with no such way is found as a whole piece only.
+    """
+    ids = {}
+    for rank, data in enumerate(tokens):
+        if data is None:
+            continue
+        if not data:
+            raise TokenizerError(f"the token of rank {rank} is empty")
+        if data in ids:
+            raise TokenizerError(f"the token {data!r} has two ranks, {ids[data]} and {rank}")
+        ids[data] = rank
+    missing = [byte for byte in range(256) if bytes([byte]) not in ids]
+    if missing:
+        raise TokenizerError(f"the vocabulary has no token for the byte {missing[0]} ({len(missing)} of 256 are missing)")
+    merges, merge_ids, extra = [], [], {}
+    for data, rank in ids.items():
+        if len(data) == 1:
+            continue
+        extra[rank] = data
+        for middle in range(1, len(data)):
+            left, right = ids.get(data[:middle]), ids.get(data[middle:])
+            if left is not None and right is not None:
+                merges.append((left, right))
+                merge_ids.append(rank)
+    return {"merges": merges, "merge_ids": merge_ids, "extra_tokens": extra, "byte_ids": [ids[bytes([b])] for b in range(256)]}
