@@ -32,7 +32,8 @@ def mutants(rule):
             seen.add(source)
             space = dict(rule.function.__globals__)
             try:
-                with warnings.catch_warnings(action="ignore"):      # Python finds some of them odd, too
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")     # Python finds some of them odd, too
                     exec(compile(source, "<mutant>", "exec"), space)
             except SyntaxError:     # f(*x) without f is no expression
                 continue

@@ -22,27 +22,30 @@ RANK = {"ok": 0, "kink": 1, "wrong": 2}
 
 def check_directional(function, *, eps, rtol, atol, rng):
     """One row for each leaf of a `Function`, at its worst direction or entry."""
-    rtol = max(rtol, 1e-5)
     outputs = function.outputs()
     cotangents = [rng.normal(size=y.shape).astype(y.dtype) for y in outputs]
-    weights = flat(cotangents)
+    weights, base = flat(cotangents), flat([y.data for y in outputs])
     gradients = {name: g.copy() for name, g in function.pull(outputs, cotangents).items()}
-    base = flat([y.data for y in outputs])
-    del outputs     # let the arrays go that its graph holds
-    rows = []
+    del outputs, cotangents     # let the arrays go that the graph holds
+    rows = [Row(name, leaf.shape) for name, leaf in function.leaves.items()]
     if base.tobytes() != function.here().tobytes():
-        name = next(iter(function.leaves))
-        return [Row(name, function.leaves[name].shape, status="wrong", relative=float("nan"),
-                    diagnosis="two runs differ: the function draws from a generator that is not tinyllm's, or keeps state")]
-    for name, leaf in function.leaves.items():
-        row = Row(name, leaf.shape)
-        tries = [(v, at, None) for v, at in _directions(gradients[name], rng)]
-        for v, at, numeric in tries + _silent_rows(function, name, gradients[name], base, eps, rng):
+        rows[0].status, rows[0].relative = "wrong", np.inf
+        rows[0].diagnosis = "two runs differ: the function draws from a generator that is not tinyllm's, or keeps state"
+        return rows
+    if not any(g.any() for g in gradients.values()):
+        rows[0].status, rows[0].diagnosis = "uninformative", "every gradient is 0: nothing that is checked reaches the output"
+    noise = np.finfo(np.float64).eps * float(np.abs(weights) @ np.abs(base))      # of one evaluation
+    for row in rows:
+        gradient = gradients[row.name]
+        tries = [(v, at, None) for v, at in _directions(gradient, rng)] + _silent_rows(function, row.name, gradient, base, eps, rng)
+        least = min(atol, 1e-4 * np.abs(gradient).max(initial=0) + 4 * noise / eps)    # small gradients are held to more than atol
+        for v, at, numeric in tries:
             row.entries += 1
-            _try(row, function, gradients[name], v, at, numeric, weights, (eps, rtol, atol))
+            _try(row, function, gradient, v, at, numeric, weights, (eps, max(rtol, 1e-5), least))
         if row.status == "wrong":
             row.diagnosis = _diagnosis(row)
-        rows.append(row)
+        elif row.status == "ok" and row.analytic == row.numeric == 0 and not gradient.any():
+            row.status = "flat"
     return rows
 
 
@@ -52,17 +55,17 @@ def _try(row, function, gradient, v, at, numeric, weights, settings):
     exact = numeric is not None
     analytic = float(gradient[at]) if exact else float((gradient * v).sum())
     f = function.along(row.name, v)
-    for h in (eps,) if exact else (eps, eps / 10):      # a smaller step may stay on one side of a kink
+    for h in (eps,) if exact else (eps, eps / 10):      # a smaller step stays on one side of a kink, and on a curve's tangent
         numeric = numeric if exact else float(weights @ ((f(h) - f(-h)) / (2 * h)))
         absolute, size = abs(analytic - numeric), max(abs(analytic), abs(numeric))
-        failed = analytic != numeric if exact else not absolute <= atol + rtol * size
-        kink = failed and not exact and bool(kinked(lambda d: weights @ f(d), h))
-        if not kink:
+        failed = analytic != numeric if exact else not absolute <= atol * eps / h + rtol * size
+        if not failed:
             break
+    kink = failed and not exact and bool(kinked(lambda d: weights @ f(d), eps))
     status = "kink" if kink else "wrong" if failed else "ok"
-    relative = absolute / max(size, atol / rtol)
+    relative = absolute / max(size, atol / rtol, 1e-300)
     relative = relative if np.isfinite(relative) else np.inf
-    if (RANK[status], relative) >= (RANK[row.status], row.relative):
+    if (RANK[status], relative) >= (RANK.get(row.status, 3), row.relative):
         row.status, row.analytic, row.numeric, row.absolute, row.relative, row.index = status, analytic, numeric, absolute, relative, at
         row.test = "random direction" if at is None else "random cotangent"
 

@@ -82,10 +82,14 @@ class GradcheckReport:
         """The largest relative error; NaN counts as infinite."""
         return max((math.inf if math.isnan(row.relative) else row.relative for row in self.rows), default=0.0)
 
-    def __str__(self):
+    @property
+    def headline(self):
+        """The outcome in one line."""
         verdict = "ok" if self.ok else f"FAILED in {len(self.failures)} of {len(self.rows)} rows"
-        lines = [f"gradcheck {self.title}: {verdict}, {self.entries} derivatives, worst relative error {self.error:.1e}, "
-                 f"{self.seconds:.2f} s"]
+        return f"gradcheck {self.title}: {verdict}, {self.entries} derivatives, worst relative error {self.error:.1e}, {self.seconds:.2f} s"
+
+    def __str__(self):
+        lines = [self.headline]
         ordered = sorted(self.rows, key=lambda row: (row.ok, -row.relative if row.relative == row.relative else -math.inf))
         lines += table(("input", "shape", "at", "analytic", "numeric", "abs error", "rel error", "", ""),
                        [(row.name, str(row.shape), "" if row.index is None else str(list(row.index)), f"{row.analytic:.7g}",
