@@ -20,6 +20,24 @@ IDS = 1 << 16                  # ids decoded at a time
 MOST_BITS = 21                 # the table of pieces has at most 2 ** 21 slots of 32 bytes
 
 
+def pair_table(pairs):
+    """The hash table of {(left, right): (rank, new id)} and its bits (`kernels/encoding.py`)."""
+    keys = np.array([left << 32 | right for left, right in pairs], np.int64)
+    values = np.array([rank << 32 | token for rank, token in pairs.values()], np.int64)
+    bits = max(8, int(2 * len(pairs) + 1).bit_length())
+    slots = np.zeros((1 << bits, 2), np.int64)
+    encoding.fill_pairs(address(keys), address(values), len(keys), address(slots), bits)
+    return slots, bits
+
+
+def merge_ids(ids, slots, bits):
+    """Merge a list of ids by a pair table, the lowest rank first and the leftmost of equals."""
+    work = np.empty(len(ids) * encoding.WORK_PER_ID // 4, np.int32)
+    work[:len(ids)] = ids
+    out = np.empty(len(ids), np.int32)
+    return out[:encoding.merge_all(len(ids), address(out), address(slots), bits, address(work))]
+
+
 class Vocabulary:
     """The read-only tables that the encoders of one tokenizer share.
 
@@ -27,11 +45,7 @@ class Vocabulary:
     """
 
     def __init__(self, pairs, byte_ids, tokens, whole_pieces):
-        keys = np.array([left << 32 | right for left, right in pairs], np.int64)
-        values = np.array([rank << 32 | token for rank, token in pairs.values()], np.int64)
-        self.pair_bits = max(8, int(2 * len(pairs) + 1).bit_length())
-        self.pairs = np.zeros((1 << self.pair_bits, 2), np.int64)
-        encoding.fill_pairs(address(keys), address(values), len(keys), address(self.pairs), self.pair_bits)
+        self.pairs, self.pair_bits = pair_table(pairs)
         self.byte_ids = np.array(byte_ids, np.int32)
         byte_of = {token: byte for byte, token in enumerate(byte_ids)}
         self.first_ranks = np.full((256, 256), encoding.NEVER, np.int64)
@@ -129,8 +143,8 @@ class Encoder:
     def _make_room(self, length):
         """After a piece of `length` bytes did not fit: a larger work space, a larger table, or a fresh one."""
         state = self.state
-        if length > encoding.SHORT and encoding.WORK_PER_BYTE * length > len(self.work):
-            self._set_work(np.empty(2 * encoding.WORK_PER_BYTE * length, np.uint8))
+        if length > encoding.SHORT and encoding.WORK_PER_ID * length > len(self.work):
+            self._set_work(np.empty(2 * encoding.WORK_PER_ID * length, np.uint8))
             return
         bits = int(state[encoding.BITS >> 3])
         crowded = state[encoding.USED >> 3] >= state[encoding.ROOM >> 3]

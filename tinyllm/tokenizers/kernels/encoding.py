@@ -44,7 +44,7 @@ KEPT = 192                       # longer pieces are not remembered
 # words of an encoder's state, all 64 bits
 (USED, ROOM, STORED, STORE, SLOTS, BITS, ARENA, SCRATCH, PAIRS, PAIR_BITS, BYTE_IDS, FIRST_RANKS, WORK, WORK_SIZE,
  WRITTEN) = range(0, 120, 8)
-WORK_PER_BYTE = 40               # bytes of work space the heap needs for each byte of a piece
+WORK_PER_ID = 40                 # bytes of work space that merging by heap needs for each id
 
 
 @njit(**OPTIONS)
@@ -143,16 +143,15 @@ def sift_up(heap, at, entry):
 
 
 @njit(**OPTIONS)
-def encode_long(p, length, out, slots, bits, byte_ids, work):
-    """Encode a piece of any length into `out`; `work` has WORK_PER_BYTE bytes for each byte. The number of ids.
+def merge_all(length, out, slots, bits, work):
+    """Merge `length` ids, which stand at the beginning of `work`, into `out`; `work` has WORK_PER_ID bytes for each. Their number.
 
-    A node a byte: id (4 bytes), next and previous node (4 each), and the pair's rank << 32 | id (8 bytes).
+    A node an id: the id (4 bytes), next and previous node (4 each), and the pair's rank << 32 | id (8 bytes).
     """
     ids, nexts, befores, ranks = work, work + 4 * length, work + 8 * length, work + 12 * length
     heap = work + 20 * length
     queued = 0
     for i in range(length):
-        store32(ids + 4 * i, load32(byte_ids + 4 * load8(p + i)))
         store32(nexts + 4 * i, i + 1)
         store32(befores + 4 * i, i - 1)
     for i in range(length):
@@ -230,13 +229,15 @@ def unknown_piece(slot, low, high, p, length, out, state):
     if length <= KEPT and (load64(state + USED) >= load64(state + ROOM)
                            or load64(state + STORED) + 5 * length + 16 > load64(state + STORE)):
         return -1
-    if length > SHORT and WORK_PER_BYTE * length > load64(state + WORK_SIZE):
+    if length > SHORT and WORK_PER_ID * length > load64(state + WORK_SIZE):
         return -1
     work = load64(state + WORK)
     if length <= SHORT:
         n = encode_short(p, length, out, work, pairs, pair_bits, byte_ids, load64(state + FIRST_RANKS))
     else:
-        n = encode_long(p, length, out, pairs, pair_bits, byte_ids, work)
+        for i in range(length):
+            store32(work + 4 * i, load32(byte_ids + 4 * load8(p + i)))
+        n = merge_all(length, out, pairs, pair_bits, work)
     if length <= KEPT:
         remember(slot, low, high, p, length, out, n, state)
     return n
