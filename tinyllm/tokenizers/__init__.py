@@ -6,8 +6,8 @@
 """
 
 from tinyllm.tokenizers.base import Tokenizer, TokenizerError
-from tinyllm.tokenizers.bytelevel import BPETokenizer
+from tinyllm.tokenizers.bytelevel import BPETokenizer, Stream
 from tinyllm.tokenizers.char import CharTokenizer
 from tinyllm.tokenizers.files import load
 
-__all__ = ["BPETokenizer", "CharTokenizer", "Tokenizer", "TokenizerError", "load"]
+__all__ = ["BPETokenizer", "CharTokenizer", "Stream", "Tokenizer", "TokenizerError", "load"]

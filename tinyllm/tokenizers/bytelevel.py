@@ -49,7 +49,7 @@ class BPETokenizer(Tokenizer):
                  extra_tokens=None, whole_pieces=False, bos=None, eos=None, history=None):
         self.pattern = check_pattern(pattern)
         self.merges = [(int(left), int(right)) for left, right in merges]
-        self.history = history          # tokens in the training text after each merge, where it was trained here
+        self.history = history          # tokens in the training text: its bytes, then after each merge; if trained here
         self.whole_pieces = whole_pieces
         self.byte_ids = list(range(256)) if byte_ids is None else list(byte_ids)
         self.merge_ids = list(range(256, 256 + len(self.merges))) if merge_ids is None else list(merge_ids)
@@ -59,9 +59,9 @@ class BPETokenizer(Tokenizer):
         self.tokens = vocabulary.place_specials(tokens, self.special_tokens)
         self.bos_id = self._special(bos, _BOS)
         self.eos_id = self._special(eos, _EOS)
-        # merges that make the same token, in a vocabulary of ranks, share its rank: the leftmost goes first
+        # {pair: (rank, id)}; merges that make the same token, in a vocabulary of ranks, share its rank
         first = {}
-        self._ranks = {pair: (first.setdefault(token, rank), token)
+        self.ranks = {pair: (first.setdefault(token, rank), token)
                        for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
         self._whole = {}
         if whole_pieces:
@@ -91,7 +91,7 @@ class BPETokenizer(Tokenizer):
               max_token_length=None, threads=None, progress=None):
         """Learn a vocabulary of `vocab_size` ids: 256 bytes, merges, special tokens (in this order).
 
-        source: a str, a Path, or an iterable of either; each is a text of its own. Fewer ids come out where no
+        source: a str, a Path, a Stream, or an iterable of these; each is a text of its own. Fewer ids come out where no
         pair occurs `min_frequency` times any more. ties: see `bpe.py`. Special tokens found in the source are
         never merged across. The result does not depend on `threads`. progress(stage, amount) is called with
         ("bytes", bytes just read) and ("merges", merges done).
@@ -111,8 +111,8 @@ class BPETokenizer(Tokenizer):
         if small or ties == "first":
             counts = _count(start if small else itertools.chain(start, texts), pattern)
             if sum(map(len, counts)) * num_merges < SMALL_WORK:
-                merges, history = bpe.train(counts, num_merges, **options)
-                return cls._trained(merges, history, counts, pattern, special_tokens)
+                size = sum(len(piece) * number for piece, number in counts.items())
+                return cls._trained(bpe.train(counts, num_merges, **options), size, pattern, special_tokens)
         from tinyllm.tokenizers import training
 
         say = progress or (lambda stage, amount: None)
@@ -120,14 +120,15 @@ class BPETokenizer(Tokenizer):
             counter = training.PiecesInOrder(counts)
         else:
             counter = training.count(itertools.chain(start, texts), pattern, threads, lambda amount: say("bytes", amount))
-        merges, history = training.learn(counter, num_merges, progress=lambda done: say("merges", done), **options)
-        return cls._trained(merges, history, counter.state[0], pattern, special_tokens)
+        learned = training.learn(counter, num_merges, progress=lambda done: say("merges", done), **options)
+        return cls._trained(learned, counter.bytes(), pattern, special_tokens)
 
     @classmethod
-    def _trained(cls, merges, history, pieces, pattern, special_tokens):
-        if not pieces:
+    def _trained(cls, learned, size, pattern, special_tokens):
+        if not size:
             raise TokenizerError("the training text is empty")
-        return cls(merges, pattern=pattern, special_tokens=special_tokens, history=history)
+        merges, history = learned
+        return cls(merges, pattern=pattern, special_tokens=special_tokens, history=[size, *history])
 
     # ---- encoding
 
@@ -150,7 +151,7 @@ class BPETokenizer(Tokenizer):
             known = self._known.get(piece)
             if known is None:
                 data = to_bytes(piece)
-                known = [self._whole[data]] if data in self._whole else bpe.encode(data, self._ranks, self.byte_ids)
+                known = [self._whole[data]] if data in self._whole else bpe.encode(data, self.ranks, self.byte_ids)
                 self._known[piece] = known
             ids += known
         return ids
@@ -175,7 +176,7 @@ class BPETokenizer(Tokenizer):
             if self._vocabulary is None:
                 special = set(self.special_tokens.values())
                 plain = [None if token in special else data for token, data in enumerate(self.tokens)]
-                self._vocabulary = encoder.Vocabulary(self._ranks, self.byte_ids, plain, self.whole_pieces)
+                self._vocabulary = encoder.Vocabulary(self.ranks, self.byte_ids, plain, self.whole_pieces)
             if self._coders is None:
                 self._coders = []
         return encoder.Encoder(self._vocabulary, self.pattern)
@@ -233,19 +234,29 @@ class BPETokenizer(Tokenizer):
             raise TokenizerError(f"not a BPE tokenizer's record: {type(error).__name__} {error}") from error
 
 
+class Stream:
+    """An iterable of str that together are one text, for training on what does not fit into memory."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+
 def _texts(source):
     """The texts of a training source as (text, whether the next one goes on with the same text)."""
-    for item in [source] if isinstance(source, (str, Path)) else source:
+    for item in [source] if isinstance(source, (str, Path, Stream)) else source:
         if isinstance(item, str):
             yield item, False
-        elif isinstance(item, Path):
+            continue
+        if isinstance(item, Path):
             from tinyllm.text import reading
 
-            for part in reading.pieces(item):
-                yield part, True
-            yield "", False
-        else:
-            raise TypeError(f"a training source is a str, a Path or an iterable of them; it holds a {type(item).__name__}")
+            item = Stream(reading.pieces(item))
+        if not isinstance(item, Stream):
+            raise TypeError("a training source is a str, a Path, a Stream of str, or an iterable of these; it holds a "
+                            f"{type(item).__name__}")
+        for part in item.parts:
+            yield part, True
+        yield "", False
 
 
 def _plain_texts(texts, special_tokens):

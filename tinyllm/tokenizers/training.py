@@ -98,6 +98,10 @@ class PieceCounter:
         high = high[high != 0]
         return np.where(high < 0, high & ~tables.LONG, high >> 56)
 
+    def bytes(self):
+        """Bytes of all pieces counted, as often as they were."""
+        return int(self.sizes() @ self.slots[self.slots[:, 1] != 0, 2])
+
 
 class PiecesInOrder:
     """Pieces that are counted already, {bytes: count}, as `learn` takes them: in the order of the text."""
@@ -110,6 +114,9 @@ class PiecesInOrder:
 
     def sizes(self):
         return self._sizes
+
+    def bytes(self):
+        return int(self._sizes @ self.weights)
 
     def lay_out(self, labels, symbols, starts, weights):
         """As `PieceCounter.lay_out`."""
@@ -218,8 +225,7 @@ def learn(counter, num_merges, *, ties="smallest", min_frequency=2, max_token_le
     starts, weights = np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64)
     labels = np.argsort(bpe.GPT2_BYTE_ORDER).astype(np.int32) if ties == "gpt2" else np.arange(256, dtype=np.int32)
     counter.lay_out(labels, symbols, starts, weights)
-    tokens = int(sizes @ weights)
-    job = _Job(symbols, starts, weights, tokens, num_merges, ties == "first", max(min_frequency, 1), max_token_length)
+    job = _Job(symbols, starts, weights, counter.bytes(), num_merges, ties == "first", max(min_frequency, 1), max_token_length)
     merges, history = job.run(progress)
     if ties == "gpt2":
         merges = np.where(merges < 256, np.array(bpe.GPT2_BYTE_ORDER)[np.minimum(merges, 255)], merges)
