@@ -9,7 +9,7 @@ from . import models, tokenizers
 from .errors import UserError
 from .train.run import RunDirectory
 
-MODELS = {"gpt": (models.GPT, models.GPTConfig)}
+MODELS = {"gpt": (models.GPT, models.GPTConfig), "llama": (models.Llama, models.LlamaConfig)}
 
 
 def load(path, tokenizer=None):

@@ -53,13 +53,15 @@ def _penalty(dtype, *span):
     return None if mask is None else np.where(mask, -np.inf, 0).astype(dtype)
 
 
-def attend(q, k, v, causal, window, keep, out=None):
+def attend(q, k, v, causal, window, keep, mask=None, out=None):
     """(y, weights before dropout), on arrays whose leading axes broadcast."""
     weights = product(q, k.mT)
     weights *= weights.dtype.type(1 / math.sqrt(q.shape[-1]))
     penalty = _penalty(weights.dtype, q.shape[-2], k.shape[-2], causal, window)
     if penalty is not None:
         weights += penalty
+    if mask is not None:
+        np.copyto(weights, -np.inf, where=mask)
     weights -= weights.max(axis=-1, keepdims=True)
     np.exp(weights, out=weights)
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -88,16 +90,21 @@ def _grouped(q, k, v):
     return q, *(x.reshape((*x.shape[:-2], 1, *x.shape[-2:])) for x in (k, v))
 
 
+def _for_groups(mask, grouped, query):
+    """`mask` (…, 1, T, S) with an axis for the groups where the queries have got one."""
+    return mask if mask is None or grouped.ndim == query.ndim else mask[..., None, :, :]
+
+
 class Attention(Fused):
     """y = softmax(q kᵀ / √D) v, hidden keys left out"""
 
-    def definition(*qkv, causal=True, window=None, keep=None):
-        return weighted(*qkv, causal, window, keep)[0]
+    def definition(*qkv, causal=True, window=None, keep=None, mask=None):
+        return weighted(*qkv, causal, window, keep, mask)[0]
 
-    def forward(*qkv, causal=True, window=None, keep=None, saved=NOWHERE):
+    def forward(*qkv, causal=True, window=None, keep=None, mask=None, saved=NOWHERE):
         q, k, v = _grouped(*qkv)
         keep = None if keep is None else keep.reshape((*q.shape[:-1], k.shape[-2]))
-        y, saved.weights = attend(q, k, v, causal, window, keep)
+        y, saved.weights = attend(q, k, v, causal, window, keep, _for_groups(mask, q, qkv[0]))
         return y.reshape((*qkv[0].shape[:-1], v.shape[-1]))
 
     def grad_qkv(g, y, qkv, keep, saved):
@@ -114,6 +121,10 @@ class Attention(Fused):
             yield rng.normal(size=(2, h, t, 4)), rng.normal(size=(2, k, s, 4)), rng.normal(size=(2, k, s, 4)), attributes
         yield rng.normal(size=(3, 2)), rng.normal(size=(3, 2)), rng.normal(size=(3, 5)), {}
         yield *rng.normal(size=(3, 2, 4, 3, 2)), {"keep": 2.0 * (rng.random((2, 4, 3, 3)) < 0.5)}
+        padding = np.zeros((2, 1, 3, 3), bool)
+        padding[0, :, 1:, 0] = True
+        for heads in (2, 1):
+            yield rng.normal(size=(2, 2, 3, 4)), *rng.normal(size=(2, 2, heads, 3, 4)), {"mask": padding}
 
 
 class SelfAttention(Fused):
@@ -155,24 +166,25 @@ def _unpacked(qkv, n_head):
     return qkv.reshape(*qkv.shape[:2], 3, n_head, -1).transpose(2, 0, 3, 1, 4)
 
 
-def weighted(query, key, value, causal=True, window=None, keep=None):
+def weighted(query, key, value, causal=True, window=None, keep=None, mask=None):
     """The definition, with its weights: (y (..., H, T, D), weights (..., H, T, S))."""
     q, k, v = _grouped(query, key, value)
     scores = ops.matmul(q, k.mT) * (1 / math.sqrt(q.shape[-1]))                           # (..., T, S)
-    mask = hidden(q.shape[-2], k.shape[-2], causal, window)
-    if mask is not None:
-        scores = ops.masked_fill(scores, mask, value=-np.inf)
+    for unseen in (hidden(q.shape[-2], k.shape[-2], causal, window), _for_groups(mask, q, query)):
+        if unseen is not None:
+            scores = ops.masked_fill(scores, unseen, value=-np.inf)
     weights = Softmax.apply(scores, axis=-1)
     mixed = weights if keep is None else weights * keep.reshape(weights.shape)
     y = ops.matmul(mixed, v)                                                              # (..., T, D)
     return y.reshape((*query.shape[:-1], value.shape[-1])), weights.reshape((*query.shape[:-1], key.shape[-2]))
 
 
-def attention(query, key, value, *, causal=True, window=None, keep=None, return_weights=False):
+def attention(query, key, value, *, causal=True, window=None, keep=None, mask=None, return_weights=False):
     """softmax(q kᵀ / √D) v: `query` (..., H, T, D), `key` and `value` (..., K, S, D) with K dividing H.
 
     `causal`: query i sees the keys up to its own position, i + S - T; `window`: only the last `window` of them;
-    `keep` (..., H, T, S): dropout's mask, from `keep_mask`. With `return_weights` (y, weights), both in the graph.
+    `keep` (..., H, T, S): dropout's mask, from `keep_mask`; `mask` (..., 1, T, S) of bool: further keys that are hidden, such
+    as padding (every query must be left one it sees). With `return_weights` (y, weights), both in the graph.
 
     >>> import numpy as np, tinyllm as tl
     >>> x = tl.Tensor(np.eye(3)[None])                     # one head, three tokens
@@ -186,8 +198,8 @@ def attention(query, key, value, *, causal=True, window=None, keep=None, return_
     if window is not None and window < 1:
         raise ValueError(f"attention: window={window}; expected at least 1 (a token sees itself) or None")
     if return_weights:
-        return weighted(query, key, value, causal, window, keep)
-    return Attention.apply(query, key, value, causal=causal, window=window, keep=keep)
+        return weighted(query, key, value, causal, window, keep, mask)
+    return Attention.apply(query, key, value, causal=causal, window=window, keep=keep, mask=mask)
 
 
 def _check(query, key, value):

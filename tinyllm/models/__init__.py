@@ -2,3 +2,4 @@
 
 from .base import LanguageModel
 from .gpt import GPT, GPTConfig
+from .llama import Llama, LlamaConfig

@@ -1,12 +1,61 @@
-"""What every language model here shares: the loss, and drawing text.
+"""What every language model here shares: checks, the loss, drawing text, and what a cache of it costs.
 
-A model gives `config` (with `vocab_size` and `block_size`) and `forward(ids, cache=None)`, which turns whole
-numbers (B, T) into logits (B, T, V). A model that can decode step by step also gives `make_cache(batch, length)`,
-whose result has a `length` and grows by T at each `forward(ids, cache=...)`.
+A model gives `config` (a `Config`) and `forward(ids, cache=None)`, which turns whole numbers (B, T) into logits (B, T, V).
+`make_cache(batch, length, pad=None)` returns an empty cache of keys and values, whose `length` grows by T at each
+`forward(ids, cache=...)`.
 """
 
+import dataclasses
+
+import numpy as np
+
+from ..engine import STATE, as_array
+from ..errors import UserError
 from ..nn import functional as F
+from ..nn.attention import reading
 from ..nn.module import Module
+
+HALF = {"bfloat16": 2}      # what NumPy has no dtype for, in bytes
+
+
+@dataclasses.dataclass
+class Config:
+    """Base of the configurations: sizes that are checked, presets that are published."""
+
+    presets = {}        # name: the fields that differ from the defaults
+
+    @classmethod
+    def preset(cls, name, **changes):
+        """The configuration published under `name`, with `changes` to single fields."""
+        if name not in cls.presets:
+            raise UserError(f"no {cls.__name__.removesuffix('Config')} preset is called {name!r}; known are {', '.join(cls.presets)}")
+        return cls(**{**cls.presets[name], **changes})
+
+    def check(self, *sizes):
+        """UserError unless these fields are whole numbers above 0, and `dropout` is a probability."""
+        for name in sizes:
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise UserError(f"{type(self).__name__}: {name}={value!r}; expected a whole number above 0")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"{type(self).__name__}: dropout={self.dropout}; expected a probability from 0 up to, not including, 1")
+
+    def check_heads(self):
+        """UserError unless `n_head` heads of equal size make up the width."""
+        if self.n_embd % self.n_head:
+            raise UserError(f"{type(self).__name__}: n_embd={self.n_embd} is not a multiple of n_head={self.n_head}; every head has the "
+                            f"same size: try n_embd={-(-self.n_embd // self.n_head) * self.n_head}")
+
+    def cached_per_token(self):
+        """How many numbers a cache keeps for one more token, over all layers."""
+        raise NotImplementedError
+
+    def kv_bytes_per_token(self, dtype=np.float16):
+        """Bytes that the cache grows by with each token; `dtype` one of NumPy's or "bfloat16".
+
+        A layer with a window stops growing when the window is full.
+        """
+        return self.cached_per_token() * (HALF.get(dtype) or np.dtype(dtype).itemsize)
 
 
 class LanguageModel(Module):
@@ -20,9 +69,43 @@ class LanguageModel(Module):
         """
         return F.cross_entropy(self(ids), targets, ignore_index=ignore_index)
 
-    def make_cache(self, batch, length):
-        """An empty key/value cache for `batch` rows of at most `length` positions; None if there is none."""
-        return None
+    def auxiliary_losses(self):
+        """Further terms of the last forward, name -> scalar Tensor, to be added to the loss before its backward."""
+        return {}
+
+    def after_step(self):
+        """What a model changes by rule, not by gradient, after an update of its parameters."""
+
+    def make_cache(self, batch, length, pad=None):
+        """An empty cache for `batch` rows of at most `length` positions; `pad` (B,): empty slots before each row."""
+        raise NotImplementedError
+
+    def kv_bytes_per_token(self, dtype=np.float16):
+        """Bytes that the cache grows by with each token, as `config.kv_bytes_per_token`."""
+        return self.config.kv_bytes_per_token(dtype)
+
+    def attention_weights(self, ids):
+        """How much each token of `ids` (B, T) looks at each other: for every layer an array (B, H, T, T)."""
+        from ..engine import no_grad
+        with reading(self) as weights, no_grad():
+            self(ids)
+        return weights
+
+    def checked(self, ids, cache=None):
+        """`ids` as an array (B, T) that fits the model's window and the cache; says what is wrong otherwise."""
+        ids, model = as_array(ids), type(self).__name__
+        if ids.ndim != 2 or ids.dtype.kind not in "iu":
+            raise ValueError(f"{model}: ids of shape {ids.shape} and dtype {ids.dtype.name}; expected whole numbers (B, T), one row for "
+                             "each text: a single text is ids[None, :]")
+        past = 0 if cache is None else cache.length
+        if past + ids.shape[1] > self.config.block_size:
+            after = f" after {past} in the cache" if past else ""
+            raise ValueError(f"{model}: {ids.shape[1]} positions{after}; the model knows {self.config.block_size} (block_size): "
+                             "give it the last ones only, or build it with a larger block_size")
+        if cache is not None and STATE.grad and any(p.requires_grad for p in self.parameters()):
+            raise RuntimeError(f"{model}: a cache keeps arrays, not graphs, so nothing could be learned through it: "
+                               "work under tl.no_grad(), or leave the cache out")
+        return ids
 
     # Generation is a floor above the models, so nothing here may need it to be imported; the two methods
     # below fetch it when they are called, for the sake of `model.generate(...)`.
@@ -36,3 +119,8 @@ class LanguageModel(Module):
         """Yield the ids that continue `ids`, as they are drawn; see `tinyllm.generate.stream`."""
         from ..generate import stream
         return stream(self, ids, max_new_tokens, **options)
+
+
+def positions(ids, cache):
+    """The positions of `ids` (B, T): (T,), or (B, T) where the rows of the cache are padded."""
+    return np.arange(ids.shape[1]) if cache is None else cache.positions(ids.shape[1])

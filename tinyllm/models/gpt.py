@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners").
+"""GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners") and GPT-3 (Brown et al. 2020).
 
     ids ─ token table + position table ─ [block] × L ─ norm ─ head ─ logits
 
@@ -16,30 +16,50 @@ table again (`tied`), so a model of width C spends V·C numbers on its vocabular
     >>> model.num_params() == config.num_params()
     True
 
+GPT-3 is the same model with 2048 positions whose layers are in turn dense and locally banded (a token looks back over
+the last `band_width` positions, as in the Sparse Transformer, Child et al. 2019). The paper says neither which layers are the
+dense ones nor how wide the band is, so both are settings here; the presets' 0 and 256 are a choice. How GPT-3 was
+trained is in models/gpt3.py.
+
 Sources of the details: openai/gpt-2 (src/model.py); the standard deviations 0.02 and 0.02/√(2L) are the paper's section 2.3.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..engine import STATE, as_array
 from ..errors import UserError
-from ..nn import Attention, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, ModuleList, init
+from ..nn import Attention, Block, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, ModuleList, init
 from ..nn import functional as F
-from .base import LanguageModel
+from .base import Config, LanguageModel, positions
 
-PRESETS = {     # name: (n_layer, n_head, n_embd)
-    "gpt2": (12, 12, 768),
-    "gpt2-medium": (24, 16, 1024),
-    "gpt2-large": (36, 20, 1280),
-    "gpt2-xl": (48, 25, 1600),
-}
 ACTIVATIONS = {"gelu_tanh": "tanh", "gelu": "none"}
 
 
+def _gpt2(n_layer, n_head, n_embd):
+    return dict(n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=0.1, eos_token_id=50256)
+
+
+def _gpt3(n_layer, n_head, n_embd):
+    return dict(n_layer=n_layer, n_head=n_head, n_embd=n_embd, block_size=2048, band_width=256, eos_token_id=50256)
+
+
+PRESETS = {     # layers, heads, width
+    "gpt2": _gpt2(12, 12, 768),
+    "gpt2-medium": _gpt2(24, 16, 1024),
+    "gpt2-large": _gpt2(36, 20, 1280),
+    "gpt2-xl": _gpt2(48, 25, 1600),
+    "gpt3-125m": _gpt3(12, 12, 768),
+    "gpt3-350m": _gpt3(24, 16, 1024),
+    "gpt3-760m": _gpt3(24, 16, 1536),
+    "gpt3-1.3b": _gpt3(24, 16, 2048),       # the paper's table says 24 heads of 128, which are not 2048
+    "gpt3-2.7b": _gpt3(32, 32, 2560),
+    "gpt3-6.7b": _gpt3(32, 32, 4096),
+    "gpt3-13b": _gpt3(40, 40, 5120),        # the table says 5140, which 40 heads of 128 are not
+    "gpt3-175b": _gpt3(96, 96, 12288),
+}
+
+
 @dataclass
-class GPTConfig:
+class GPTConfig(Config):
     """The size and kind of a GPT. Raises UserError for numbers that do not go together."""
 
     vocab_size: int = 50257
@@ -55,36 +75,32 @@ class GPTConfig:
     norm_eps: float = 1e-5
     norm_first: bool = True             # pre-norm; False: post-norm
     init_std: float | None = 0.02       # None: PyTorch's default initialisation
-    eos_token_id: int | None = None     # what ends a text
+    eos_token_id: int | list | None = None      # what ends a text
+    band_width: int | None = None       # GPT-3: positions that a banded layer looks back over; None: all layers are dense
+    dense_parity: int = 0               # the dense layers are those with layer % 2 equal to this
+
+    presets = PRESETS
 
     def __post_init__(self):
-        for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise UserError(f"GPTConfig: {name}={value!r}; expected a whole number above 0")
-        if self.n_embd % self.n_head:
-            raise UserError(f"GPTConfig: n_embd={self.n_embd} is not a multiple of n_head={self.n_head}; every head has the same "
-                            f"size: try n_embd={-(-self.n_embd // self.n_head) * self.n_head}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"GPTConfig: dropout={self.dropout}; expected a probability from 0 up to, not including, 1")
+        self.check("vocab_size", "n_layer", "n_head", "n_embd", "block_size")
+        self.check_heads()
         if self.activation not in ACTIVATIONS:
             raise UserError(f"GPTConfig: activation={self.activation!r}; known are {', '.join(ACTIVATIONS)}")
+        if self.band_width is not None:
+            self.check("band_width")
+        if self.dense_parity not in (0, 1):
+            raise UserError(f"GPTConfig: dense_parity={self.dense_parity!r}; expected 0 (layers 0, 2, … are dense) or 1")
 
-    @classmethod
-    def preset(cls, name, **changes):
-        """The configuration published under `name`, with `changes` to single fields.
+    def layer_windows(self):
+        """The window of each layer, None for dense ones."""
+        return [None if layer % 2 == self.dense_parity else self.band_width for layer in range(self.n_layer)]
+
+    def num_params(self):
+        """How many numbers a model of this configuration learns, without building it.
 
         >>> f"{GPTConfig.preset('gpt2').num_params():,}"
         '124,439,808'
         """
-        if name not in PRESETS:
-            raise UserError(f"no GPT preset is called {name!r}; known are {', '.join(PRESETS)}")
-        n_layer, n_head, n_embd = PRESETS[name]
-        published = dict(n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=0.1, eos_token_id=50256)
-        return cls(**{**published, **changes})
-
-    def num_params(self):
-        """How many numbers a model of this configuration learns, without building it."""
         C, bias = self.n_embd, int(self.bias)
         qkv_bias = bias if self.qkv_bias is None else int(self.qkv_bias)
         norm = C + bias * C
@@ -93,6 +109,10 @@ class GPTConfig:
         tables = (self.vocab_size + self.block_size) * C
         head = 0 if self.tied else self.vocab_size * C
         return tables + self.n_layer * (2 * norm + attention + mlp) + (norm if self.norm_first else 0) + head
+
+    def cached_per_token(self):
+        """Keys and values of all heads in each layer."""
+        return 2 * self.n_embd * self.n_layer
 
 
 class MLP(Module):
@@ -109,26 +129,17 @@ class MLP(Module):
         return self.proj(hidden)                                # (B, T, C)
 
 
-class Block(Module):
-    """Attention, then an MLP, each added to the residual stream."""
-
-    def __init__(self, config, layer, generator):
-        std = config.init_std
-        proj_std = None if std is None else init.residual_std(std, config.n_layer)
-        self.norm_first = config.norm_first
-        self.norm1 = LayerNorm(config.n_embd, config.norm_eps, config.bias)
-        self.attn = Attention(config.n_embd, config.n_head, bias=config.bias, qkv_bias=config.qkv_bias, dropout=config.dropout,
-                              std=std, proj_std=proj_std, layer=layer, generator=generator)
-        self.norm2 = LayerNorm(config.n_embd, config.norm_eps, config.bias)
-        self.mlp = MLP(config, std, proj_std, generator)
-        self.dropout = Dropout(config.dropout, generator)
-
-    def forward(self, x, cache=None):                                   # (B, T, C)
-        if self.norm_first:
-            x = x + self.dropout(self.attn(self.norm1(x), cache))       # (B, T, C)
-            return x + self.dropout(self.mlp(self.norm2(x)))            # (B, T, C)
-        x = self.norm1(x + self.dropout(self.attn(x, cache)))           # (B, T, C)
-        return self.norm2(x + self.dropout(self.mlp(x)))                # (B, T, C)
+def block(config, layer, generator):
+    """The block of number `layer`."""
+    C, std = config.n_embd, config.init_std
+    proj_std = None if std is None else init.residual_std(std, config.n_layer)
+    return Block(
+        LayerNorm(C, config.norm_eps, config.bias),
+        Attention(C, config.n_head, bias=config.bias, qkv_bias=config.qkv_bias, window=config.layer_windows()[layer],
+                  dropout=config.dropout, std=std, proj_std=proj_std, layer=layer, generator=generator),
+        LayerNorm(C, config.norm_eps, config.bias),
+        MLP(config, std, proj_std, generator),
+        dropout=config.dropout, norm_first=config.norm_first, generator=generator)
 
 
 class GPT(LanguageModel):
@@ -143,40 +154,25 @@ class GPT(LanguageModel):
         self.wte = Embedding(V, C, std=1.0 if std is None else std, generator=generator)
         self.wpe = Embedding(config.block_size, C, std=1.0 if std is None else std, generator=generator)
         self.dropout = Dropout(config.dropout, generator)
-        self.blocks = ModuleList(Block(config, layer, generator) for layer in range(config.n_layer))
+        self.blocks = ModuleList(block(config, layer, generator) for layer in range(config.n_layer))
         self.norm = LayerNorm(C, config.norm_eps, config.bias) if config.norm_first else None
         self.head = None if config.tied else Linear(C, V, bias=False, std=std, generator=generator)
 
     def forward(self, ids, cache=None):
-        ids, past = self._checked(ids, cache), 0 if cache is None else cache.length
-        T = ids.shape[1]
-        x = self.wte(ids) + self.wpe(np.arange(past, past + T))         # (B, T, C) + (T, C)
+        ids = self.checked(ids, cache)
+        x = self.wte(ids) + self.wpe(positions(ids, cache))             # (B, T, C) + (T, C)
         x = self.dropout(x)                                             # (B, T, C)
         for block in self.blocks:
             x = block(x, cache)                                         # (B, T, C)
         if cache is not None:
-            cache.advance(T)
+            cache.advance(ids.shape[1])
         if self.norm is not None:
             x = self.norm(x)                                            # (B, T, C)
         head = self.wte if self.head is None else self.head
         return F.linear(x, head.weight)                                 # (B, T, V)
 
-    def make_cache(self, batch, length):
-        """An empty key/value cache for `batch` rows of at most `length` positions."""
+    def make_cache(self, batch, length, pad=None):
+        """An empty key/value cache for `batch` rows of at most `length` positions; banded layers keep a ring."""
         config = self.config
-        return KVCache(config.n_layer, batch, config.n_head, length, config.n_embd // config.n_head, self.wte.weight.dtype)
-
-    def _checked(self, ids, cache):
-        ids = as_array(ids)
-        if ids.ndim != 2 or ids.dtype.kind not in "iu":
-            raise ValueError(f"GPT: ids of shape {ids.shape} and dtype {ids.dtype.name}; expected whole numbers (B, T), one row for each "
-                             "text: a single text is ids[None, :]")
-        past = 0 if cache is None else cache.length
-        if past + ids.shape[1] > self.config.block_size:
-            after = f" after {past} in the cache" if past else ""
-            raise ValueError(f"GPT: {ids.shape[1]} positions{after}; the model knows {self.config.block_size} (block_size): "
-                             "give it the last ones only, or build it with a larger block_size")
-        if cache is not None and STATE.grad and any(p.requires_grad for p in self.parameters()):
-            raise RuntimeError("GPT: a cache keeps arrays, not graphs, so nothing could be learned through it: "
-                               "work under tl.no_grad(), or leave the cache out")
-        return ids
+        return KVCache(config.n_layer, batch, config.n_head, length, config.n_embd // config.n_head, self.wte.weight.dtype,
+                       windows=config.layer_windows(), pad=pad)

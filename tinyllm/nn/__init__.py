@@ -2,8 +2,11 @@
 
 from . import functional, init
 from .attention import Attention
+from .block import Block
 from .cache import KVCache
 from .dropout import Dropout
+from .feed_forward import SwiGLU, swiglu_width
 from .linear import Embedding, Linear
 from .module import Module, ModuleList, Parameter, Sequential, StateError
 from .norm import LayerNorm, RMSNorm
+from .positions import RotaryPositions
