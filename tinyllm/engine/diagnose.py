@@ -27,23 +27,25 @@ def diagnose(analytic, truth, shape, outputs, others):
         return f"the rule gives {analytic[tuple(at)]} where the slope is {truth[tuple(at)]:.6g}: divided by 0, or log of 0?"
     if not np.isfinite(truth).all():
         return "the function itself gives NaN or Inf next to this point"
-    if _same(analytic, np.zeros_like(truth)):
+    size = max(np.abs(truth).max(initial=0), 1e-12)
+    near = min(1e-5, max(1e-9, 0.1 * np.abs(analytic - truth).max() / size))    # told apart from the truth, but not from rounding
+
+    def same(a, b):
+        return a.shape == b.shape and np.allclose(a, b, rtol=near, atol=0.1 * near * size)
+
+    if same(analytic, np.zeros_like(truth)):
         return "the gradient is 0 everywhere: the graph is cut on the way (.detach(), .numpy(), no_grad), or the rule returns 0"
-    return (_scaled(analytic, truth, shape, outputs) or _another(analytic, truth, others)
-            or _transposed(analytic, truth, shape, outputs) or _partial(analytic, truth, shape, outputs)
-            or _where(analytic, truth, shape))
+    return (_scaled(same, analytic, truth, shape, outputs) or _another(same, analytic, truth, others)
+            or _transposed(same, analytic, truth, shape, outputs) or _partial(same, analytic, truth, shape, outputs)
+            or _where(analytic, truth, shape, near))
 
 
-def _same(a, b):
-    return a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-6 * max(np.abs(b).max(initial=0), 1e-12))
-
-
-def _scaled(analytic, truth, shape, outputs):
+def _scaled(same, analytic, truth, shape, outputs):
     big = np.unravel_index(np.abs(truth).argmax(), truth.shape)
     if truth[big] == 0:
         return None
     factor = analytic[big] / truth[big]
-    if not _same(analytic, factor * truth) or _same(analytic, truth):
+    if not same(analytic, factor * truth) or same(analytic, truth):
         return None
     if math.isclose(factor, -1, rel_tol=1e-5):
         return "the sign is flipped: equals the truth × -1"
@@ -63,38 +65,38 @@ def _scaled(analytic, truth, shape, outputs):
     return f"equals the truth × {factor:.6g}: a factor is wrong"
 
 
-def _another(analytic, truth, others):
+def _another(same, analytic, truth, others):
     for name, other in others.items():
-        if _same(analytic, other) and not _same(truth, other):
+        if same(analytic, other) and not same(truth, other):
             return f"equals the gradient of {name}: the other operand's rule"
     for name, other in others.items():
         if other.shape != truth.shape:
             continue
-        if _same(analytic, truth + other) or _same(truth, analytic + other):
+        if same(analytic, truth + other) or same(truth, analytic + other):
             return f"off by the gradient of {name}: the other operand's rule is mixed in"
     return None
 
 
-def _transposed(analytic, truth, shape, outputs):
+def _transposed(same, analytic, truth, shape, outputs):
     for one, two in itertools.combinations(range(len(shape)), 2):
         if shape[one] == shape[two]:
             swapped = np.swapaxes(truth.reshape(-1, *shape), 1 + one, 1 + two).reshape(truth.shape)
-            if _same(analytic, swapped):
+            if same(analytic, swapped):
                 return f"equals the transpose of the truth (axes {one} and {two} of the gradient exchanged)"
     if len(outputs) == 1:
         for one, two in itertools.product(range(len(outputs[0])), range(len(shape))):
             if outputs[0][one] == shape[two]:
                 swapped = np.swapaxes(truth.reshape(*outputs[0], *shape), one, len(outputs[0]) + two).reshape(truth.shape)
-                if _same(analytic, swapped):
+                if same(analytic, swapped):
                     return "equals the truth with a matrix transposed inside the rule: a .mT is missing, or one too many"
     return None
 
 
-def _partial(analytic, truth, shape, outputs):
+def _partial(same, analytic, truth, shape, outputs):
     """Rows of A that are zero while the others are right: some outputs send nothing back."""
     scale = np.abs(truth).max()
     silent = (np.abs(analytic) <= 1e-9 * scale).all(axis=1) & (np.abs(truth) > 1e-9 * scale).any(axis=1)
-    if not silent.any() or not _same(analytic[~silent], truth[~silent]):
+    if not silent.any() or not same(analytic[~silent], truth[~silent]):
         return None
     if len(outputs) == 1:
         dead = silent.reshape(outputs[0])
@@ -111,9 +113,9 @@ def _partial(analytic, truth, shape, outputs):
     return f"{silent.sum()} of {len(silent)} output elements send nothing back"
 
 
-def _where(analytic, truth, shape):
+def _where(analytic, truth, shape, near):
     """Where the errors are, if they are together somewhere."""
-    wrong = (~np.isclose(analytic, truth, rtol=1e-5, atol=1e-7)).any(axis=0).reshape(shape)
+    wrong = (~np.isclose(analytic, truth, rtol=near, atol=1e-9)).any(axis=0).reshape(shape)
     if wrong.all() or not wrong.any():
         return ""
     for axis in range(wrong.ndim):

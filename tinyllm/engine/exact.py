@@ -15,7 +15,7 @@ from .diagnose import diagnose
 from .gradcheck_report import Row, compare, place
 from .state import Watcher
 
-LINEARITY = 1e-12       # relative to the largest element involved
+LINEARITY = 1e-12       # relative to the largest element involved, or to 1
 LARGEST = 10**7         # elements of the Jacobian that are compared in full
 
 
@@ -136,7 +136,7 @@ def _linearity(function, outputs, of_g, g, h):
     for name in of_g:
         expected = 0.7 * of_g[name] - 1.3 * of_h[name]
         finite = np.isfinite(expected)      # what is not finite fails against the central difference
-        size = max((float(np.abs(a[finite]).max(initial=0)) for a in (of_g[name], of_h[name])), default=0)
+        size = max(1.0, *(float(np.abs(a[finite]).max(initial=0)) for a in (of_g[name], of_h[name])))   # what cancels to 0 leaves rounding
         limit = LINEARITY * size if mixed[name].dtype == np.float64 else 1e-5 * size
         if not (np.abs(mixed[name] - expected)[finite] <= limit).all():
             return name, "the rule is not linear in g: rule(0.7 g - 1.3 h) differs from 0.7 rule(g) - 1.3 rule(h)"

@@ -250,7 +250,8 @@ def _leaves(call, inputs, names):
 
 def _parameter_names(call, count):
     try:
-        found = [p.name for p in inspect.signature(call).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        parameters = inspect.signature(getattr(call, "forward", call)).parameters.values()
+        found = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     except (TypeError, ValueError):
         found = []
     return found[:count] if len(found) >= count else [f"x{i}" for i in range(count)]
