@@ -3,6 +3,7 @@
 import sys
 
 from ..errors import UserError
+from ..tokenizers import TokenizerError
 
 EXAMPLE = 'tinyllm sample runs/tales --prompt "Once" --temperature 0.8'
 
@@ -10,7 +11,7 @@ EXAMPLE = 'tinyllm sample runs/tales --prompt "Once" --temperature 0.8'
 def configure(parser):
     """The command's arguments."""
     parser.add_argument("model", metavar="RUN", help="a run directory, as tinyllm train leaves it")
-    parser.add_argument("--prompt", default="\n", metavar="TEXT", help="what the model goes on with; - reads standard input (default: a line break)")
+    parser.add_argument("--prompt", metavar="TEXT", help="what the model goes on with; - reads standard input (default: an empty line)")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="how many tokens to draw at most (200)")
     parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: always the best token; 1: as learned (0.8)")
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K best tokens")
@@ -26,13 +27,25 @@ def run(args):
     """Write."""
     from ..generate import Sampling
     from ..load import load
+    from ..train.blas import use_one_thread
+    use_one_thread()
     Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)     # refuse before the work of loading
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    if not prompt:
-        raise UserError("the prompt is empty; give at least one character, or leave --prompt out to start from a line break")
+    if prompt == "":
+        raise UserError("the prompt is empty; give at least one character, or leave --prompt out to start from an empty line")
     model, tokenizer = load(args.model, args.tokenizer)
+    prompt = opening(tokenizer) if prompt is None else prompt
     write(model, tokenizer, prompt, args.tokens, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
           repetition_penalty=args.repetition_penalty, seed=args.seed, use_cache=args.cache)
+
+
+def opening(tokenizer):
+    """What stands before a new piece of text: an empty line, or the first character the tokenizer knows if it knows no lines."""
+    try:
+        tokenizer.encode("\n\n")
+        return "\n\n"
+    except TokenizerError:
+        return tokenizer.decode([0])
 
 
 def write(model, tokenizer, prompt, max_new_tokens, **options):
@@ -40,7 +53,7 @@ def write(model, tokenizer, prompt, max_new_tokens, **options):
     ids = tokenizer.encode_array(prompt, disallowed_special=())
     tokens = model.stream(ids, max_new_tokens, **options)
     decoder = tokenizer.decoder()
-    print(prompt, end="", flush=True)
+    print(prompt.lstrip("\n"), end="", flush=True)
     for token in tokens:
         print(decoder.push(token), end="", flush=True)
     print(decoder.finish(), flush=True)

@@ -50,7 +50,7 @@ def configure(parser):
     group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches whose gradients make one update (1)")
     group.add_argument("--schedule", default="cosine", choices=("cosine", "linear", "constant", "wsd"), help="of the learning rate (cosine)")
     group.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.99), metavar="B", help="of AdamW (0.9 0.99)")
-    group.add_argument("--weight-decay", type=float, default=0.1, metavar="X", help="of AdamW, on matrices (0.1)")
+    group.add_argument("--weight-decay", type=float, metavar="X", help="of AdamW, on matrices (0.1; 0 with --overfit-batch)")
     group.add_argument("--clip", type=float, default=1.0, metavar="X", help="largest norm of the gradient (1); 0: any")
     group.add_argument("--eval-every", type=int, default=250, metavar="N", help="steps between evaluations (250)")
     group.add_argument("--eval-windows", type=int, default=200, metavar="N", help="windows of the validation text in each (200); 0: all")
@@ -63,7 +63,9 @@ def configure(parser):
 
 def run(args):
     """Train; returns nothing."""
+    from ..train.blas import use_one_thread
     from ..train.session import Session
+    use_one_thread()
     with _new(args) if args.resume is None else _resumed(args, Session) as session:
         _introduce(session)
         session.trainer.fit()
@@ -90,11 +92,13 @@ def _new(args):
     data = DataConfig(sources, args.field, args.split or ("document" if tales else "position"), args.val_fraction,
                       args.tokenizer or ("bpe" if tales else "char"), args.vocab_size, seed)
     steps = args.steps or (200 if args.overfit_batch else shape["steps"])
-    lr = args.lr or shape["lr"]
+    # learning by heart has nothing to be careful about: no decay, a high rate
+    lr = args.lr or (5e-3 if args.overfit_batch else shape["lr"])
+    decay = args.weight_decay if args.weight_decay is not None else 0.0 if args.overfit_batch else 0.1
     config = TrainConfig(
         steps=steps, batch=args.batch or shape["batch"], accumulate=args.accumulate, lr=lr,
         min_lr=lr / 10 if args.min_lr is None else args.min_lr, warmup=min(100, steps // 20) if args.warmup is None else args.warmup,
-        schedule=args.schedule, betas=args.betas, weight_decay=args.weight_decay, clip=args.clip, eval_every=args.eval_every,
+        schedule=args.schedule, betas=args.betas, weight_decay=decay, clip=args.clip, eval_every=args.eval_every,
         eval_windows=args.eval_windows, early_stop=args.early_stop, skip_bad_steps=args.skip_bad_steps,
         overfit_batch=args.overfit_batch, seed=seed)
     return Session.new(args.out or free_directory(sources), data, model, config)
@@ -144,14 +148,13 @@ def _conclude(session, sample_length):
             print(f"the grammar's floor for this text is {data.floor / len(data.val_ids):.4f} per token, "
                   f"{data.floor / len(data.val_text):.4f} per character: no model can do better")
     if sample_length:
+        from .sample import opening, write
         print("\na sample:\n")
-        from .sample import write
-        start = data.val_text[:1] or data.train_text[:1]
-        write(session.model, data.tokenizer, start, sample_length, seed=session.config.seed)
-    print(f"more of it:  tinyllm sample {session.run.path} --prompt \"{_opening(data)}\"")
+        write(session.model, data.tokenizer, opening(data.tokenizer), sample_length, temperature=0.8, seed=session.config.seed)
+    print(f"\nmore of it:  tinyllm sample {session.run.path} --prompt \"{_first_words(data)}\"")
 
 
-def _opening(data):
+def _first_words(data):
     """A prompt that the model has a chance with: the first words of the text."""
     words = (data.val_text or data.train_text).split()[:2]
     return " ".join(words).replace('"', "")
