@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,11 +48,11 @@ def test_a_run_from_end_to_end(capsys, tmp_path):
     lines = out.splitlines()
     assert lines[0].startswith("text.txt: 1,836 tokens to train on, 204 to validate on, vocabulary 13 (char)")
     assert [line.split()[1] for line in lines if line.startswith("step")] == ["4/12", "8/12", "12/12"]
-    assert "validation loss" in out and "a sample:" in out
-    assert 'tinyllm sample runs/text --prompt "' in lines[-1]
+    assert "validation loss" in out and "a sample:" in out and 'tinyllm sample runs/text --prompt "' in out
+    assert lines[-1].endswith("runs/text/report.html")
 
     run = tmp_path / "runs" / "text"
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl", "tokenizer.json"]
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl", "report.html", "tokenizer.json"]
     config = json.loads((run / "config.json").read_text())
     assert config["train"]["steps"] == 12 and config["train"]["seed"] == 0 and config["model"]["n_embd"] == 16
     metrics = read_metrics(run / "metrics.jsonl")
@@ -86,7 +87,7 @@ def test_without_a_seed_the_drawn_one_is_written_down(capsys):
 def test_one_batch_is_learned_by_heart(capsys):
     code, out, err = tinyllm_(capsys, "train", "tales", "--overfit-batch", "--layers", "2", "--width", "64", "--batch", "4", "--seed", "0")
     assert code == 0, err
-    assert float(out.splitlines()[-1].split()[-1]) < 0.01
+    assert float(re.search("learned to a loss of (.*)", out)[1]) < 0.01
 
 
 def test_several_texts_bpe_documents_and_presets(capsys, tmp_path):

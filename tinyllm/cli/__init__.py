@@ -23,6 +23,7 @@ COMMANDS = {
     "gradcheck": "check derivatives against finite differences",
     "data": "list and fetch texts",
     "bench": "measure speed",
+    "report": "write the curves of a run as one HTML page",
 }
 
 

@@ -64,15 +64,18 @@ def configure(parser):
 def run(args):
     """Train; returns nothing."""
     from ..train.blas import use_one_thread
+    from ..train.report import write_report
     from ..train.session import Session
     use_one_thread()
     with _new(args) if args.resume is None else _resumed(args, Session) as session:
         _introduce(session)
         session.trainer.fit()
+        report = write_report(session.run.path)
         if session.config.overfit_batch:
             print(f"the batch is learned to a loss of {session.trainer.last_loss:.4f}")
         else:
             _conclude(session, args.sample)
+        print(f"curves:      {report}")
 
 
 def _resumed(args, session):

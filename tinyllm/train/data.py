@@ -89,4 +89,5 @@ class TrainingData:
     def describe(self):
         """What config.json says about the data."""
         return {**asdict(self.config), "sha256": self.digest, "train_tokens": len(self.train_ids), "val_tokens": len(self.val_ids),
-                "characters": len(self.train_text) + len(self.val_text)}
+                "characters": len(self.train_text) + len(self.val_text),
+                "floor_per_token": None if self.floor is None else self.floor / len(self.val_ids)}

@@ -1,0 +1,65 @@
+"""The report page: one file, well formed, with the numbers of the run in it."""
+
+import re
+import xml.etree.ElementTree as xml
+
+import pytest
+
+from tinyllm.errors import UserError
+from tinyllm.train.metrics import MetricsLog
+from tinyllm.train.report import chart, running_mean, ticks, write_report
+from tinyllm.train.run import RunDirectory
+
+CONFIG = {"model": {"type": "gpt", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 4, "vocab_size": 9},
+          "data": {"sources": ["/somewhere/a<b>.txt"], "train_tokens": 1000, "val_tokens": 100, "tokenizer": "char", "floor_per_token": 0.5},
+          "train": {"steps": 3, "batch": 2, "accumulate": 1, "seed": 0}}
+
+
+def written(directory, records):
+    run = RunDirectory.create(directory / "run")
+    run.write_config(**CONFIG)
+    log = MetricsLog(run.metrics_path)
+    for record in records:
+        log.write(**record)
+    log.close()
+    return write_report(run.path).read_text()
+
+
+def step(number, loss):
+    return {"step": number, "loss": loss, "lr": 0.1, "grad_norm": 1.0, "seconds": 0.5, "tokens_per_second": 100}
+
+
+def test_a_page_shows_the_best_loss_the_floor_and_the_settings(tmp_path):
+    page = written(tmp_path, [step(1, 2.0), step(2, 1.5), {"step": 2, "val_loss": 1.75}, step(3, 1.25), {"step": 3, "val_loss": 1.875}])
+    assert "1.7500 at step 2" in page and "best 1.7500" in page and "floor 0.500" in page and "3 of 3 steps" in page
+    assert "a&lt;b&gt;.txt" in page and "<b>" not in page
+    assert "http" not in re.sub(r"<!doctype[^>]*>", "", page)      # nothing is fetched from elsewhere
+    for svg in re.findall("<svg.*?</svg>", page):
+        xml.fromstring(svg)
+    assert page.count("<svg") == 4
+
+
+def test_a_run_without_steps_or_evaluations_has_a_page_too(tmp_path):
+    assert "<svg" not in written(tmp_path, [])
+    assert "best" not in written(tmp_path / "two", [step(1, 2.0), {"step": 2, "loss": None, "skipped": True}])
+
+
+def test_points_are_drawn_where_they_belong():
+    svg = xml.fromstring(chart([([(0, 0.0), (1, 1.0), (2, 0.5)], "red", 1, None)]))
+    (x0, y0), (x1, y1), (x2, y2) = [map(float, pair.split(",")) for pair in svg.find("polyline").get("points").split()]
+    assert x1 == pytest.approx((x0 + x2) / 2, abs=0.1) and y2 == pytest.approx((y0 + y1) / 2, abs=0.1) and y1 < y0
+
+
+@pytest.mark.parametrize("low, high, expected", [(0, 2000, [0, 500, 1000, 1500, 2000]), (0.9, 6.9, [2, 4, 6]), (1e-4, 2e-3, [5e-4, 1e-3, 1.5e-3, 2e-3]),
+                                                 (-0.5, 0.5, [-0.4, -0.2, 0, 0.2, 0.4])])
+def test_ticks_are_round(low, high, expected):
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_the_running_mean_of_a_constant_is_the_constant():
+    assert [y for _, y in running_mean([(i, 3.0) for i in range(50)])] == pytest.approx([3.0] * 50)
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="is not a run directory"):
+        write_report(tmp_path)
