@@ -9,7 +9,8 @@ from . import models, tokenizers
 from .errors import UserError
 from .train.run import RunDirectory
 
-MODELS = {"gpt": (models.GPT, models.GPTConfig), "llama": (models.Llama, models.LlamaConfig)}
+MODELS = {"gpt": (models.GPT, models.GPTConfig), "llama": (models.Llama, models.LlamaConfig),
+          "deepseek": (models.DeepSeek, models.DeepSeekConfig)}
 
 
 def load(path, tokenizer=None):

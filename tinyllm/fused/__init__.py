@@ -8,6 +8,7 @@ from .attention import attention, self_attention
 from .cross_entropy import cross_entropy
 from .dropout import dropout, keep_mask
 from .embedding import embedding
+from .experts import combine, dispatch, grouped_linear
 from .gelu import gelu
 from .layer_norm import layer_norm
 from .linear import linear

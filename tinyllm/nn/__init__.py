@@ -6,7 +6,9 @@ from .block import Block
 from .cache import KVCache
 from .dropout import Dropout
 from .feed_forward import SwiGLU, swiglu_width
+from .latent_attention import LatentAttention
 from .linear import Embedding, Linear
 from .module import Module, ModuleList, Parameter, Sequential, StateError
+from .moe import MoE
 from .norm import LayerNorm, RMSNorm
 from .positions import RotaryPositions

@@ -27,6 +27,10 @@ class Linear(Module):
     def forward(self, x):
         return F.linear(x, self.weight, self.bias)
 
+    def matrix(self):
+        """The matrix that `forward` multiplies by, for a layer that uses it in another way."""
+        return self.weight
+
     def details(self):
         out_features, in_features = self.weight.shape
         return f"{in_features}, {out_features}, bias={self.bias is not None}"
