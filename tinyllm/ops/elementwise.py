@@ -71,7 +71,7 @@ class Relu(Primitive):
 
     def forward(a): return np.maximum(a, 0)
     def grad_a(g, a): return g * (a > 0)
-    def samples(rng): return unary(rng, 0.0)
+    def samples(rng): return unary(rng)
 
 
 class Sin(Primitive):
@@ -80,7 +80,7 @@ class Sin(Primitive):
 
     def forward(a): return np.sin(a)
     def grad_a(g, a): return g * np.cos(a)
-    def samples(rng): return unary(rng)
+    def samples(rng): return unary(rng, -math.pi / 2, math.pi / 2)
 
 
 class Cos(Primitive):

@@ -19,17 +19,18 @@ def away(rng, shape, *kinks, low=-2.0, high=2.0, gap=0.1):
 
 
 def unary(rng, *kinks, low=-2.0, high=2.0, shapes=SHAPES):
-    """One-operand samples; the last is a transposed, strided view."""
+    """One-operand samples, away from 0 (where many slopes vanish); the last is a transposed, strided view."""
+    kinks = (0.0, *kinks)
     for shape in shapes:
         yield (away(rng, shape, *kinks, low=low, high=high),)
     yield (away(rng, (4, 6), *kinks, low=low, high=high)[::2, ::-2].T,)
 
 
-def binary(rng, low=-2.0, high=2.0, low_b=None, high_b=None):
-    """Two-operand samples over every way of broadcasting."""
+def binary(rng, low=-2.0, high=2.0, low_b=None, high_b=None, kink=0.0):
+    """Two-operand samples over every way of broadcasting; the first operand away from `kink`, the second from 0."""
     for a, b in BROADCASTS:
-        yield (rng.uniform(low, high, size=a),
-               rng.uniform(low if low_b is None else low_b, high if high_b is None else high_b, size=b))
+        yield (away(rng, a, kink, low=low, high=high),
+               away(rng, b, 0.0, low=low if low_b is None else low_b, high=high if high_b is None else high_b))
 
 
 def apart(rng, shape, gap=0.1, axis=None):
