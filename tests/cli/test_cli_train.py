@@ -101,6 +101,19 @@ def test_several_texts_bpe_documents_and_presets(capsys, tmp_path):
     assert out.startswith("text.txt, rows.ndjson: ")
 
 
+def test_a_tokenizer_from_a_file(capsys):
+    tinyllm_(capsys, "train", "text.txt", *SMALL, "--tokenizer", "bpe", "--vocab-size", "270", "--steps", "1", "--sample", "0", "--out", "one")
+    code, _, err = tinyllm_(capsys, "train", "text.txt", *SMALL, "--tokenizer", "one/tokenizer.json", "--steps", "1", "--sample", "0", "--out", "two")
+    assert code == 0, err
+    assert json.load(open("one/config.json"))["tokenizer"] == json.load(open("two/config.json"))["tokenizer"]
+
+
+def test_a_finished_run_can_be_shown_again(capsys):
+    words = ["train", "text.txt", *SMALL, "--steps", "3", "--sample", "10", "--out", "run"]
+    first, again = tinyllm_(capsys, *words), tinyllm_(capsys, "train", "--resume", "run", "--sample", "10")
+    assert again[0] == 0 and first[1].split("validation loss")[1] == again[1].split("validation loss")[1]
+
+
 def test_standard_input(tmp_path):
     run = subprocess.run([sys.executable, "-m", "tinyllm", "train", "-", *SMALL, "--steps", "1", "--sample", "0"], input="abcdefgh " * 100,
                          text=True, capture_output=True)
@@ -136,6 +149,8 @@ def test_bad_words(capsys, tmp_path):
     assert "lr is -1.0" in refused(capsys, "text.txt", "--lr", "-1")
     assert "dropout=1.0" in refused(capsys, "text.txt", "--dropout", "1")
     assert "share of the validation part" in refused(capsys, "text.txt", "--val-fraction", "1.5")
+    assert "leave out --steps" in refused(capsys, "--resume", "runs/x", "--steps", "5")
+    assert "expected char, bpe, or the path" in refused(capsys, "text.txt", "--tokenizer", "words")
     assert "leave out text.txt" in refused(capsys, "text.txt", "--resume", "runs/x")
     assert "is not a run directory" in refused(capsys, "--resume", "nowhere")
     assert "has no config.json" in refused(capsys, "--resume", str(tmp_path))

@@ -65,6 +65,16 @@ def test_the_estimate_is_the_mean_time_of_a_step_times_the_steps_left():
     assert "10 tok/s   ETA 1:00" in out.getvalue()
 
 
+def test_a_file_is_told_something_every_half_minute():
+    now = [0.0]
+    out = io.StringIO()
+    progress = Progress(100, out=out, clock=lambda: now[0])
+    for step in range(1, 66):
+        now[0] += 1.0
+        progress.step(step, 1.0, 10)
+    assert [line.split()[1] for line in out.getvalue().splitlines()] == ["30/100", "60/100"]
+
+
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")])
 def test_times_as_people_write_them(seconds, text):
     assert clock_time(seconds) == text

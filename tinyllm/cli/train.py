@@ -22,6 +22,7 @@ PRESETS = {
 
 def configure(parser):
     """The command's arguments."""
+    parser.set_defaults(parser=parser)      # --resume asks it which flags were given
     parser.add_argument("sources", nargs="*", metavar="TEXT", help="what to train on (default: tales)")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped, exactly as it would have gone on")
     parser.add_argument("--out", metavar="DIR", help="run directory (default: runs/NAME, NAME from the text)")
@@ -35,7 +36,7 @@ def configure(parser):
     group.add_argument("--dropout", type=float, default=0.0, metavar="P", help="share of numbers dropped in training (0)")
 
     group = parser.add_argument_group("text")
-    group.add_argument("--tokenizer", choices=("bpe", "char"), help="bpe (default for the tales) or char (default)")
+    group.add_argument("--tokenizer", metavar="KIND", help="bpe (default for the tales), char (default), or the file of a tokenizer")
     group.add_argument("--vocab-size", type=int, default=1024, metavar="N", help="of the bpe tokenizer (1024)")
     group.add_argument("--split", choices=("position", "document"),
                        help="validate on the end of the text (default) or on whole documents (default for the tales)")
@@ -79,8 +80,10 @@ def run(args):
 
 
 def _resumed(args, session):
-    if args.sources:
-        raise UserError(f"--resume goes on with a run as it was started: leave out {args.sources[0]}")
+    given = [f"--{name.replace('_', '-')}" for name, value in vars(args).items()
+             if name not in ("sources", "resume", "sample", "debug", "run", "parser") and value != args.parser.get_default(name)]
+    if args.sources or given:
+        raise UserError(f"--resume goes on with a run as it was started: leave out {(*args.sources, *given)[0]}")
     return session.resume(args.resume)
 
 

@@ -18,6 +18,7 @@ from ..text.corpora import CATALOGUE
 from ..text.reading import documents, read
 from ..text.splits import split_documents, split_position
 from ..tokenizers import BPETokenizer, CharTokenizer
+from ..tokenizers import load as load_tokenizer
 
 END_OF_DOCUMENT = tales.SEPARATOR
 
@@ -30,14 +31,15 @@ class DataConfig:
     field: str | None = None        # of NDJSON rows
     split: str = "position"         # or "document"
     val_fraction: float = 0.1
-    tokenizer: str = "char"         # or "bpe"
-    vocab_size: int = 1024          # of the BPE tokenizer
+    tokenizer: str = "char"         # or "bpe", or the path of a tokenizer file
+    vocab_size: int = 1024          # of a BPE tokenizer trained here
     seed: int = 0                   # of the split by document
 
     def __post_init__(self):
-        for name, known in (("split", ("position", "document")), ("tokenizer", ("char", "bpe"))):
-            if getattr(self, name) not in known:
-                raise UserError(f"{name} {getattr(self, name)!r}; expected {' or '.join(known)}")
+        if self.split not in ("position", "document"):
+            raise UserError(f"split {self.split!r}; expected position or document")
+        if self.tokenizer not in ("char", "bpe") and not Path(self.tokenizer).exists():
+            raise UserError(f"tokenizer {self.tokenizer!r}; expected char, bpe, or the path of a tokenizer file, and there is no such file")
         # a resumed run may be started from another directory
         self.sources = [s if s == "-" or (s in CATALOGUE and not Path(s).is_file()) else os.path.abspath(s) for s in self.sources]
 
@@ -64,7 +66,9 @@ class TrainingData:
     def _train_tokenizer(self):
         if self.config.tokenizer == "char":
             return CharTokenizer.train([self.train_text, self.val_text])
-        return BPETokenizer.train(self.train_text, self.config.vocab_size)
+        if self.config.tokenizer == "bpe":
+            return BPETokenizer.train(self.train_text, self.config.vocab_size)
+        return load_tokenizer(self.config.tokenizer)
 
     def _encode(self, text):
         # a text that spells a special token is text here, not the token

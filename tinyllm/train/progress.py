@@ -3,7 +3,7 @@
     step  420/2000   loss 1.9312   val 1.9871   14,210 tok/s   ETA 1:45
 
 On a terminal one line is rewritten in place, and a copy of it stays behind at each evaluation. Where the
-output is a file or a pipe there are only those lasting lines.
+output is a file or a pipe there are only those lasting lines, and one after each half minute without any.
 """
 
 import shutil
@@ -11,6 +11,7 @@ import sys
 import time
 
 REDRAW = 0.1    # seconds between two drawings of the live line
+SILENCE = 30    # seconds without a word where there is no live line
 
 
 class Progress:
@@ -27,7 +28,7 @@ class Progress:
         self.live = self.out.isatty()
         self._clock = clock
         self._began = self._last = clock()
-        self._drawn = None
+        self._drawn = self._said = self._began
         self._rate = None               # tokens per second of training, smoothed
 
     def step(self, step, loss, tokens):
@@ -36,7 +37,9 @@ class Progress:
         rate = tokens / max(now - self._last, 1e-9)
         self._rate = rate if self._rate is None else 0.9 * self._rate + 0.1 * rate
         self._last = now
-        if self.live and (self._drawn is None or now - self._drawn >= REDRAW):
+        if not self.live and now - self._said >= SILENCE:
+            self.say(self._line(step, loss))
+        elif self.live and now - self._drawn >= REDRAW:
             self._drawn = now
             width = shutil.get_terminal_size().columns
             self.out.write("\r" + self._line(step, loss)[:width - 1] + "\x1b[K")
@@ -50,12 +53,13 @@ class Progress:
 
     def say(self, text):
         """Print a line that stays, in place of the live one."""
+        self._said = self._last
         self.out.write(("\r\x1b[K" if self.live else "") + text + "\n")
         self.out.flush()
 
     def close(self):
         """Leave nothing of the live line."""
-        if self.live and self._drawn is not None:
+        if self.live:
             self.out.write("\r\x1b[K")
             self.out.flush()
 
