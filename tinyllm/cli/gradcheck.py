@@ -28,8 +28,12 @@ from tinyllm.errors import UserError, WorkError
 
 EXAMPLE = "tinyllm gradcheck matmul"
 
+_SIZE = dict(vocab_size=11, n_layer=2, n_head=2, n_embd=8, block_size=6)
 TOYS = {    # name: (class, configuration class, fields of a model small enough to check in a second)
-    "gpt": ("GPT", "GPTConfig", dict(vocab_size=11, n_layer=2, n_head=2, n_embd=8, block_size=6)),
+    "gpt": ("GPT", "GPTConfig", _SIZE),
+    "llama": ("Llama", "LlamaConfig", dict(_SIZE, n_kv_head=1, ffn_dim=12)),
+    "deepseek": ("DeepSeek", "DeepSeekConfig", dict(_SIZE, q_lora_rank=4, kv_lora_rank=4, qk_nope_head_dim=4, qk_rope_head_dim=2,
+                                                    v_head_dim=4, ffn_dim=12, n_routed_experts=4, moe_ffn_dim=6)),
 }
 
 

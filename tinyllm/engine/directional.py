@@ -63,7 +63,7 @@ def _try(row, function, gradient, v, at, numeric, weights, settings):
             break
     kink = failed and not exact and bool(kinked(lambda d: weights @ f(d), eps))
     status = "kink" if kink else "wrong" if failed else "ok"
-    relative = absolute / max(size, atol / rtol, 1e-300)
+    relative = absolute / max(size, atol * eps / h / rtol, 1e-300)
     relative = relative if np.isfinite(relative) else np.inf
     if (RANK[status], relative) >= (RANK.get(row.status, 3), row.relative):
         row.status, row.analytic, row.numeric, row.absolute, row.relative, row.index = status, analytic, numeric, absolute, relative, at
