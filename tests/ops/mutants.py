@@ -9,6 +9,7 @@ import copy
 import inspect
 import textwrap
 import warnings
+from types import SimpleNamespace
 
 from tinyllm.engine import Primitive, primitives
 
@@ -38,6 +39,12 @@ def mutants(rule):
             except SyntaxError:     # f(*x) without f is no expression
                 continue
             yield what, _difference(right, source), space[rule.function.__name__]
+
+
+def helper(function):
+    """A function that rules share, in the form of a rule, for `mutants`."""
+    nothing = SimpleNamespace(inputs=(), differentiable=(), variadic=None)
+    return SimpleNamespace(function=function, parameters=tuple(inspect.signature(function).parameters), primitive=nothing)
 
 
 def mutated(primitive, rule, function):

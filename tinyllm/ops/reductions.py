@@ -4,6 +4,8 @@
 (`keep`), after which ordinary broadcasting spreads the gradient over them.
 """
 
+import math
+
 import numpy as np
 
 from ..engine import Primitive
@@ -21,7 +23,7 @@ def keep(g, shape, axis):
 def _count(shape, axis):
     """How many elements one result is made of."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return int(np.prod([shape[a] for a in axes]))
+    return math.prod(shape[a] for a in axes)
 
 
 def _over(rng, draw, empty=True):

@@ -7,7 +7,8 @@ size 0, a view that is not contiguous; for two operands also every way of broadc
 import numpy as np
 
 SHAPES = ((), (3,), (3, 3), (2, 3, 4), (1,), (0, 3))
-BROADCASTS = (((), ()), ((3,), (3,)), ((3, 1), (1, 4)), ((4,), (2, 3, 4)), ((2, 3), ()), ((2, 2), (2, 2)), ((1,), (0,)), ((2, 1, 3), (4, 1)))
+BROADCASTS = (((), ()), ((3,), (3,)), ((3, 1), (1, 4)), ((4,), (2, 3, 4)), ((2, 3), ()),
+              ((2, 2), (2, 2)), ((1,), (0,)), ((2, 1, 3), (4, 1)), ((1, 1, 2), (1, 1)))
 
 
 def away(rng, shape, *kinks, low=-2.0, high=2.0, gap=0.1):
