@@ -15,9 +15,11 @@ halves that make a pair become the character they spell.
 """
 
 import codecs
+import functools
 import hashlib
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -85,35 +87,24 @@ class Tokenizer:
 
     def _split_specials(self, text, allowed, disallowed):
         """Yield (plain text, None) and (special text, its id) in the order of the text."""
-        if not self.special_tokens:
-            if text:
-                yield text, None
-            return
         names = self.special_tokens.keys()
-        allowed = set(names) if allowed == "all" else set(_words(allowed, "allowed_special"))
+        allowed = names if allowed == "all" else set(_words(allowed, "allowed_special"))
         unknown = allowed - names
         if unknown:
             raise TokenizerError(f"allowed_special names {sorted(unknown)[0]!r}, which is not a special token here; "
                                  f"they are {sorted(names)}")
-        if disallowed == "all":
-            disallowed = names - allowed
-        for name in _words(disallowed, "disallowed_special"):
-            at = text.find(name)
-            if at >= 0:
-                raise TokenizerError(
-                    f"the text spells the special token {name!r} at character {at}; pass allowed_special={{{name!r}}} "
-                    f"to encode it as that token, or disallowed_special=() to encode it as plain text")
+        disallowed = names - allowed if disallowed == "all" else _words(disallowed, "disallowed_special")
+        for match in _find(disallowed, text):
+            raise TokenizerError(
+                f"the text spells the special token {match.group()!r} at character {match.start()}; pass "
+                f"allowed_special={{{match.group()!r}}} to encode it as that token, or disallowed_special=() to encode it as "
+                "plain text")
         at = 0
-        while allowed and at < len(text):
-            # the earliest special token; of several at one place, the longest
-            found = min(((text.find(name, at), -len(name), name) for name in allowed if name in text[at:]), default=None)
-            if found is None:
-                break
-            start, _, name = found
-            if start > at:
-                yield text[at:start], None
-            yield name, self.special_tokens[name]
-            at = start + len(name)
+        for match in _find(allowed, text):
+            if match.start() > at:
+                yield text[at:match.start()], None
+            yield match.group(), self.special_tokens[match.group()]
+            at = match.end()
         if at < len(text):
             yield text[at:], None
 
@@ -153,6 +144,12 @@ class Tokenizer:
         for text in texts:
             yield from self.encode(text, **options)
 
+    def encode_stream(self, parts):
+        """Yield the ids of one text, given as an iterable of str, as int32 arrays; special tokens are plain text."""
+        text = "".join(parts)
+        if text:
+            yield np.asarray(self._encode(text), np.int32)
+
     def decode_batch(self, sequences, *, threads=None):
         """The text of each sequence of ids, by several threads."""
         return _in_threads(self.decode, sequences, threads)
@@ -188,7 +185,7 @@ class Tokenizer:
     def save(self, path):
         """Write this tokenizer as JSON; the file appears whole or not at all."""
         record = {"format": "tinyllm-tokenizer", "version": 1, "kind": self.kind, **self._state(), **self._notes()}
-        atomic.write_bytes(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        atomic.write_bytes(path, json.dumps(record).encode())
 
 
 class StreamDecoder:
@@ -206,7 +203,7 @@ class StreamDecoder:
 
     def push(self, token):
         """Text completed by this id, possibly empty."""
-        return self._utf8.decode(self._tokenizer.decode_bytes([int(token)]))
+        return self._utf8.decode(self._tokenizer.token_bytes(int(token)))
 
     def finish(self):
         """What is left: U+FFFD for a character that never came to its end."""
@@ -219,6 +216,18 @@ def to_bytes(text):
         return text.encode("utf-8")
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
+
+
+def _find(names, text):
+    """Where any of some special tokens stands in a text, the longest of several at one place."""
+    if not names or os.path.commonprefix(list(names)) not in text:
+        return ()
+    return _any_of(frozenset(names)).finditer(text)
+
+
+@functools.lru_cache(maxsize=64)
+def _any_of(names):
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
 
 
 def _in_threads(work, items, threads):

@@ -12,6 +12,7 @@ vocabularies whose bytes are not 0 to 255 (GPT-2's '!' is id 0).
 """
 
 import itertools
+import os
 import re
 import threading
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from tinyllm.tokenizers import bpe, vocabulary
 from tinyllm.tokenizers.base import Tokenizer, TokenizerError, to_bytes
-from tinyllm.tokenizers.split import check_pattern, pieces
+from tinyllm.tokenizers.split import PATTERNS, check_pattern, pattern_name, pieces
 
 # names by which known vocabularies call the token that begins and the one that ends a document
 _BOS = ("<|begin_of_text|>", "<|bos|>", "<s>", "<|startoftext|>", "<|endoftext|>")
@@ -67,6 +68,7 @@ class BPETokenizer(Tokenizer):
         if whole_pieces:
             ordinary = [*self.byte_ids, *self.merge_ids, *self.extra_tokens]
             self._whole = {tokens[token]: token for token in sorted(ordinary, reverse=True)}
+        self._special_prefix = os.path.commonprefix(list(self.special_tokens))     # what every special token begins with
         self._known = {}                # pieces encoded by the definition, and their ids
         self._encoded_small = 0
         self._vocabulary = self._coders = self._array_decoder = None
@@ -131,6 +133,31 @@ class BPETokenizer(Tokenizer):
         return cls(merges, pattern=pattern, special_tokens=special_tokens, history=[size, *history])
 
     # ---- encoding
+
+    def encode(self, text, *, bos=False, eos=False, allowed_special=(), disallowed_special="all"):
+        """As `Tokenizer.encode`, with a short way for a short text that spells no special token."""
+        if (self._coders and not (bos or eos or allowed_special) and isinstance(text, str) and len(text) < SMALL_TEXT
+                and (disallowed_special == "all" or not disallowed_special)
+                and not (self.special_tokens and self._special_prefix in text)):
+            coder = self._coder()
+            try:
+                return coder.encode_small(to_bytes(text))
+            finally:
+                self._coders.append(coder)
+        return super().encode(text, bos=bos, eos=eos, allowed_special=allowed_special, disallowed_special=disallowed_special)
+
+    def encode_stream(self, parts):
+        """Yield the ids of one text, given as an iterable of str, as int32 arrays; special tokens are plain text.
+
+        With a named pattern in bounded memory: the text is cut only where the pattern cuts it anyway.
+        """
+        if pattern_name(self.pattern) not in PATTERNS:
+            yield from super().encode_stream(parts)
+            return
+        from tinyllm.tokenizers import training
+
+        for block in training.blocks(one_text(parts), self.pattern):
+            yield self._compiled_encode(block)
 
     def _encode(self, text):
         if self._coders is None and len(text) <= SMALL_TEXT and self._encoded_small < SMALL_TOTAL:
@@ -241,6 +268,13 @@ class Stream:
         self.parts = parts
 
 
+def one_text(parts):
+    """Parts of a text as (part, whether the next one goes on with the same text)."""
+    for part in parts:
+        yield part, True
+    yield "", False
+
+
 def _texts(source):
     """The texts of a training source as (text, whether the next one goes on with the same text)."""
     for item in [source] if isinstance(source, (str, Path, Stream)) else source:
@@ -254,9 +288,7 @@ def _texts(source):
         if not isinstance(item, Stream):
             raise TypeError("a training source is a str, a Path, a Stream of str, or an iterable of these; it holds a "
                             f"{type(item).__name__}")
-        for part in item.parts:
-            yield part, True
-        yield "", False
+        yield from one_text(item.parts)
 
 
 def _plain_texts(texts, special_tokens):

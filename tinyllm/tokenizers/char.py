@@ -54,6 +54,10 @@ class CharTokenizer(Tokenizer):
                 f"this tokenizer knows {self.vocab_size} characters: leave it out, or train a BPE tokenizer, which takes any text")
         return ids.astype(np.int32)
 
+    def encode_stream(self, parts):
+        """Yield the ids of one text, given as an iterable of str, as int32 arrays."""
+        return map(self._encode, parts)
+
     def decode(self, ids):
         """The text that a sequence of ids stands for; an unknown id is an error."""
         return self.decode_bytes(ids).decode("utf-8", "surrogatepass")

@@ -16,6 +16,7 @@ from tinyllm.tokenizers.kernels import encoding, scan, table
 from tinyllm.tokenizers.kernels.memory import address
 
 PIECES = 1 << 13               # pieces scanned at a time: their ends stay in the cache
+SMALL = 1 << 12                # bytes that `encode_small` takes
 IDS = 1 << 16                  # ids decoded at a time
 MOST_BITS = 21                 # the table of pieces has at most 2 ** 21 slots of 32 bytes
 
@@ -77,6 +78,9 @@ class Encoder:
         self.state[encoding.PAIR_BITS >> 3] = vocabulary.pair_bits
         self._set_work(self.work)
         self.forget()
+        text, self._output = np.empty(SMALL, np.uint8), np.empty(SMALL + 2, np.int32)
+        self._input, self._words = memoryview(text), memoryview(self.state)
+        self._small = address(text), address(self._output)
         # what every call hands on, as plain integers
         self._addresses = address(vocabulary.classes), address(self.ends), address(self.state)
 
@@ -103,6 +107,19 @@ class Encoder:
         self.work = work
         self.state[encoding.WORK >> 3] = address(work)
         self.state[encoding.WORK_SIZE >> 3] = len(work)
+
+    def encode_small(self, data):
+        """Ids of a few thousand bytes as a list: `encode` without what it costs to prepare for more."""
+        size = len(data)
+        if size > SMALL or self.rule is None:
+            return self.encode(data).tolist()
+        self._input[:size] = data
+        p, out = self._small
+        classes, ends, state = self._addresses
+        found = scan.scan(p, p + size, classes, self.rule, ends, PIECES)
+        if encoding.encode(p, ends, found, p + size, out, state) < found:
+            return self.encode(data).tolist()
+        return self._output[:self._words[encoding.WRITTEN >> 3]].tolist()
 
     def encode(self, data):
         """Ids of UTF-8 `data` (bytes) as an int32 array."""

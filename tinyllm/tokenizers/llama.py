@@ -43,12 +43,12 @@ class LlamaTokenizer(Tokenizer):
         for token in range(len(tokens) - 1, _FIRST_BYTE + 255, -1):
             self._ids[self.tokens[token]] = token          # of equal tokens the first counts
         order = np.unique([-score for score in scores], return_inverse=True)[1]
-        self._ranks = {}
+        self.ranks = {}
         for data, token in self._ids.items():
             for middle in range(1, len(data)):
                 for left in self._spelled(data[:middle]):
                     for right in self._spelled(data[middle:]):
-                        self._ranks[left, right] = int(order[token]), token
+                        self.ranks[left, right] = int(order[token]), token
         self._tables = None
 
     def _spelled(self, data):
@@ -66,17 +66,17 @@ class LlamaTokenizer(Tokenizer):
         if len(ids) > 64:
             return self._merge_compiled(ids)
         while True:
-            pairs = [self._ranks.get(pair, (1 << 62, 0))[0] for pair in zip(ids, ids[1:])]
+            pairs = [self.ranks.get(pair, (1 << 62, 0))[0] for pair in zip(ids, ids[1:])]
             at = min(range(len(pairs)), key=pairs.__getitem__, default=0)
             if not pairs or pairs[at] == 1 << 62:
                 return ids
-            ids[at:at + 2] = [self._ranks[ids[at], ids[at + 1]][1]]
+            ids[at:at + 2] = [self.ranks[ids[at], ids[at + 1]][1]]
 
     def _merge_compiled(self, ids):
         from tinyllm.tokenizers import encoder
 
         if self._tables is None:
-            self._tables = encoder.pair_table(self._ranks)
+            self._tables = encoder.pair_table(self.ranks)
         return encoder.merge_ids(ids, *self._tables)
 
     def decode_bytes(self, ids):

@@ -35,7 +35,7 @@ PATTERNS = {
 }
 # …, À, à, 中, a combining acute, ², an em space, and no line end beyond ASCII
 _MEMBERS = np.array([0x2026, 0xC0, 0xE0, 0x4E2D, 0x301, 0xB2, 0x2003, 0x2026], np.uint32)
-SECONDS_PER_MEGABYTE = 10      # a pattern that needs longer backtracks without end
+SECONDS, SECONDS_PER_MEGABYTE = 2, 10        # a pattern that needs longer backtracks without end
 
 
 def pattern_text(pattern):
@@ -75,20 +75,18 @@ def pieces(text, pattern):
     seen = text
     if not text.isascii() and pattern_name(pattern) in PATTERNS:
         seen = _stand_ins(text)
-    seconds = 2 + SECONDS_PER_MEGABYTE * len(text) / 1e6
+    seconds = SECONDS + SECONDS_PER_MEGABYTE * len(text) / 1e6
     try:
         spans = [match.span() for match in _compiled(pattern).finditer(seen, timeout=seconds)]
     except TimeoutError:
-        raise TokenizerError(f"the pattern {pattern!r} needed more than {seconds:.0f} s for {len(text)} characters: it "
+        raise TokenizerError(f"the pattern {pattern!r} needed more than {seconds:.1f} s for {len(text)} characters: it "
                              "backtracks without end; use possessive quantifiers (a++) where it repeats") from None
     at = 0
-    for start, end in spans:
+    for start, end in [*spans, (len(text), len(text))]:
         if start != at:
-            break
+            raise TokenizerError(f"the pattern {pattern!r} leaves out {text[at:start][:20]!r} at character {at}; its pieces must "
+                                 r"join to the whole text: end it with an alternative that takes anything, such as |[\s\S]")
         at = end
-    if at != len(text):
-        raise TokenizerError(f"the pattern {pattern!r} leaves out {text[at:at + 12]!r} at character {at}; its pieces must "
-                             r"join to the whole text: end it with an alternative that takes anything, such as |[\s\S]")
     return [text[start:end] for start, end in spans if start < end]
 
 

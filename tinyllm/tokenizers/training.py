@@ -6,7 +6,10 @@ table of distinct pieces. A block is cut where every named pattern begins a new 
 table; counts are whole numbers and their sum does not depend on who counted what, so the merges do not either.
 """
 
+import contextlib
+import functools
 import itertools
+import multiprocessing
 import os
 import threading
 
@@ -26,11 +29,11 @@ NEXT_FLOOR = 48                # only pairs with a 48th of the highest count are
 
 
 class PieceCounter:
-    """Counts pieces of text in a hash table that grows."""
+    """Counts pieces of text, by a named pattern or whole (None), in a hash table that grows."""
 
     def __init__(self, pattern, bits=15):
         self.pattern = pattern
-        self.rule = scanning.RULES.get(split.pattern_name(pattern))
+        self.rule = None if pattern is None else scanning.RULES[split.pattern_name(pattern)]
         self.classes = categories.table()
         self.ends = np.empty(PIECES, np.int64)
         self.scratch = np.empty(tables.BATCH * 4, np.int64)
@@ -51,10 +54,8 @@ class PieceCounter:
         end = p + len(data)
         if self.pattern is None:
             self._count(p, np.array([end]), end)
-        elif self.rule is None:
-            sizes = [len(to_bytes(piece)) for piece in split.pieces(data.decode(), self.pattern)]
-            self._count(p, p + np.cumsum(sizes, dtype=np.int64), end)
-        while self.rule is not None and p < end:
+            return
+        while p < end:
             found = scanning.scan(p, end, address(self.classes), self.rule, address(self.ends), PIECES)
             self._count(p, self.ends[:found], end)
             p = int(self.ends[found - 1])
@@ -174,14 +175,15 @@ def blocks(texts, pattern, size=BLOCK):
 
 
 def count(texts, pattern, threads=None, progress=None):
-    """A PieceCounter of texts (as `blocks` takes them), by several threads at once; progress(bytes) is told what is done."""
+    """The pieces of texts (as `blocks` takes them), counted by several threads; progress(bytes) is told what is done."""
     threads = threads or os.cpu_count() or 1
     source, lock = iter(blocks(texts, pattern)), threading.Lock()
-    first = next(source, b"")
-    second = next(source, None)
-    if second is None:
+    start = list(itertools.islice(source, 2))
+    if len(start) < 2:
         threads = 1
-    source = itertools.chain([first] if second is None else [first, second], source)
+    source = itertools.chain(start, source)
+    if pattern is not None and split.pattern_name(pattern) not in scanning.RULES:
+        return count_by_regex(source, pattern, threads, progress)
     counters = [PieceCounter(pattern) for _ in range(threads)]
     errors = []
 
@@ -209,6 +211,30 @@ def count(texts, pattern, threads=None, progress=None):
     for other in counters[1:]:
         counters[0].absorb(other)
     return counters[0]
+
+
+def count_by_regex(blocks, pattern, processes, progress=None):
+    """The same for any pattern, by several processes: `regex` uses one core of each."""
+    total = {}
+    with contextlib.ExitStack() as stack:
+        work = functools.partial(_count_block, pattern=pattern)
+        counted = map(work, blocks)
+        if processes > 1 and "fork" in multiprocessing.get_all_start_methods():
+            pool = stack.enter_context(multiprocessing.get_context("fork").Pool(processes))
+            counted = pool.imap(work, blocks)
+        for counts, size in counted:
+            for piece, number in counts.items():
+                total[piece] = total.get(piece, 0) + number
+            if progress:
+                progress(size)
+    return PiecesInOrder(total)
+
+
+def _count_block(block, pattern):
+    counts = {}
+    for piece in split.pieces(block.decode(), pattern):
+        counts[piece] = counts.get(piece, 0) + 1
+    return {piece.encode(): number for piece, number in counts.items()}, len(block)
 
 
 def learn(counter, num_merges, *, ties="smallest", min_frequency=2, max_token_length=None, progress=None):
