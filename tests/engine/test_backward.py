@@ -264,3 +264,40 @@ def test_an_error_in_a_rule_leaves_no_gradient_behind():
         assert x.grad is None
     finally:
         del tl.primitives["broken"]
+
+
+def test_sums_in_place_change_nothing_that_anybody_else_sees():
+    """`c = h + k` sends one and the same array to h and to k; h then receives two gradients more, k none."""
+    totals = []
+
+    class Keeper(tl.engine.Watcher):
+        def accumulate(self, node, position, target, gradient, total):
+            totals.append((total, total.copy()))
+
+    for watch in (False, True):
+        x, z = leaf(1.0, 2.0), leaf(5.0, 6.0)
+        h, k = x.exp(), z.exp()
+        a, b = h * 3.0, h * 4.0
+        c = h + k
+        y = (a + b) + c
+        g = np.array([1.0, 10.0])
+        if watch:
+            with Keeper():
+                y.backward(g)
+        else:
+            y.backward(g)
+        np.testing.assert_array_equal(x.grad, 8 * g * np.exp([1.0, 2.0]))
+        np.testing.assert_array_equal(z.grad, g * np.exp([5.0, 6.0]))
+        assert g.tolist() == [1, 10]
+    assert all((now == then).all() for now, then in totals) and len(totals) == 10      # two for each sum, one for each other
+
+
+def test_a_broken_walk_can_be_told_from_a_finished_one():
+    """After the refusal to walk a freed graph, the rest of the graph still works."""
+    x = leaf(2.0)
+    gone, kept = x * x, x * 3.0
+    gone.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        (gone + kept).backward()
+    kept.backward()
+    assert x.grad.tolist() == [7]

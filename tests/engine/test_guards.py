@@ -103,3 +103,18 @@ def test_index_arrays_are_copied():
 def test_a_foreign_read_only_array_is_named():
     with pytest.raises(ValueError, match="read-only: give it a copy"):
         Tensor(np.broadcast_to(1.0, (3,)), name="w").copy_(0.0)
+
+
+def test_a_view_is_unlocked_together_with_what_it_views():
+    """NumPy refuses to make a view writable while its base is not, and a graph may let go of the view first."""
+    x = Tensor(np.ones((2, 2)), requires_grad=True)
+    flat = x.reshape(4)
+    square, other = x * x, flat * flat
+    other.sum().backward()
+    assert not flat.data.flags.writeable and not x.data.flags.writeable
+    again = x.reshape(4) * flat                 # held once more, while it waits
+    square.sum().backward()
+    assert x.data.flags.writeable and not flat.data.flags.writeable
+    del again
+    assert flat.data.flags.writeable and not guards.followers
+    assert x.grad.tolist() == [[4, 4], [4, 4]]

@@ -13,6 +13,7 @@ Leaves accumulate into `.grad` across calls, as in PyTorch.
 """
 
 import operator
+import sys
 
 import numpy as np
 from numpy import ndarray
@@ -23,6 +24,7 @@ from .tensor import Tensor, as_array
 
 
 _creation = operator.attrgetter("index")
+_EXPECTED = object()      # `g` of a node that the walk will reach and where nothing has arrived yet
 
 
 def unbroadcast(gradient, shape):
@@ -52,18 +54,19 @@ def backward(root, grad=None, retain_graph=False):
                              "reduce it first (loss.mean()), or give backward(grad) an array of this shape")
         g = np.ones_like(root.data)
     else:
-        g = grad if isinstance(grad, np.ndarray) else as_array(grad)
+        g = grad if type(grad) is ndarray else as_array(grad)
         if g.shape != root.data.shape:
             raise ValueError(f"backward(grad): grad has shape {g.shape}, {_called(root)} was expected")
-        if g.dtype != root.data.dtype:
-            g = g.astype(root.data.dtype)
+        if g.dtype is not root.data.dtype:
+            g = g.astype(root.data.dtype, copy=False)
     if root.node is None:
         _leave(root, g, None)
         return
-    nodes = _reachable(root.node)
-    watchers = STATE.watchers
-    root.node.g = g
+    watchers = STATE.own.watchers
+    nodes = [root.node]
     try:
+        _reach(nodes)
+        root.node.g = g
         while nodes:
             node = nodes.pop()
             _visit(node, watchers)
@@ -76,20 +79,19 @@ def backward(root, grad=None, retain_graph=False):
             node.g = None
 
 
-def _reachable(start):
-    """Nodes below `start`, in the order of their creation."""
-    seen, stack = {start}, [start]
-    for node in stack:      # grows while it is walked
-        parents = node.parents
-        if parents is None:
+def _reach(nodes):
+    """Complete `nodes`, the root, by all nodes below it, in the order of their creation."""
+    nodes[0].g = _EXPECTED
+    for node in nodes:      # grows while it is walked
+        if node.parents is None:
             raise RuntimeError("backward() through a graph that an earlier backward() has freed: run the forward pass "
                                "again, or call backward(retain_graph=True) the first time")
-        for parent in parents:
-            if type(parent) is Node and parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
-    stack.sort(key=_creation)
-    return stack
+        for parent in node.parents:
+            if type(parent) is Node and parent.g is None:
+                parent.g = _EXPECTED
+                nodes.append(parent)
+    if len(nodes) > 1:
+        nodes.sort(key=_creation)
 
 
 def _visit(node, watchers):
@@ -99,34 +101,28 @@ def _visit(node, watchers):
         tensor = node.retain()
         if tensor is not None:
             tensor.grad = g.copy() if tensor.grad is None else tensor.grad + g
-    environment = (g, None, *node.saved, *node.attributes)
-    parents = node.parents
-    for position, function, arguments, joint in node.plan.calls:
-        result = function(*arguments(environment))
-        for position, gradient in zip(position, result) if joint else ((position, result),):
-            parent = parents[position]
-            if parent is None:
-                continue
-            if type(gradient) is not ndarray:
-                gradient = np.asarray(gradient)
-            if watchers:
-                for watcher in watchers:
-                    watcher.rule(node, position, g, gradient)
-            inner = type(parent) is Node
-            target = parent if inner else parent.data
-            if gradient.shape != target.shape or gradient.dtype is not target.dtype and gradient.dtype != target.dtype:
-                before, gradient = gradient, _fit(node, position, gradient, target)
-                for watcher in watchers:
-                    watcher.unbroadcast(node, position, before, gradient)
-            if not inner:
-                total = _leave(parent, gradient, g)
-            elif parent.g is None:
-                total = parent.g = gradient
-            else:
-                total = parent.g = parent.g + gradient
-            if watchers:
-                for watcher in watchers:
-                    watcher.accumulate(node, position, parent, gradient, total)
+    plan = node.plan
+    for position, parent, gradient in zip(plan.positions, node.parents, plan.pull(g, *node.saved, *node.attributes)):
+        if type(gradient) is not ndarray:
+            gradient = np.asarray(gradient)
+        if watchers:
+            for watcher in watchers:
+                watcher.rule(node, position, g, gradient)
+        inner = type(parent) is Node
+        target = parent if inner else parent.data
+        if gradient.shape != target.shape or gradient.dtype is not target.dtype and gradient.dtype != target.dtype:
+            before, gradient = gradient, _fit(node, position, gradient, target)
+            for watcher in watchers:
+                watcher.unbroadcast(node, position, before, gradient)
+        if not inner:
+            total = _leave(parent, gradient, g)
+        elif parent.g is _EXPECTED:
+            total = parent.g = gradient
+        else:
+            total = _add(parent, gradient)
+        if watchers:
+            for watcher in watchers:
+                watcher.accumulate(node, position, parent, gradient, total)
 
 
 def _fit(node, position, gradient, target):
@@ -139,6 +135,19 @@ def _fit(node, position, gradient, target):
             raise ValueError(f"{node.primitive.name}.grad_{name} returned shape {gradient.shape} for an input of shape {target.shape}: "
                              "a rule returns dL/d(input), in the input's shape or in the shape it was broadcast to") from None
     return gradient.astype(target.dtype, copy=False)
+
+
+def _add(node, gradient):
+    """node.g + gradient, in place where the walk alone knows node.g.
+
+    One gradient may be on its way to several inputs (`y = a + b` gives both the same), and a watcher or the caller may
+    hold it: so it is overwritten only if nothing but the node refers to it (the second reference is getrefcount's own).
+    """
+    if sys.getrefcount(node.g) == 2 and node.g.base is None and node.g.flags.writeable:
+        node.g += gradient
+    else:
+        node.g = node.g + gradient
+    return node.g
 
 
 def _leave(leaf, gradient, g):

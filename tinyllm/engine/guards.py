@@ -11,35 +11,58 @@ import gc
 from numpy import ndarray
 
 counts = {}      # id(array) -> how many nodes hold it
+followers = {}   # id(array) -> views of it that no node holds any more, but that cannot be unlocked before it is
 
 
-def lock(saved, held):
-    """Lock the arrays in `saved`; append to `held` those that `release` must be given back."""
+def lock(saved):
+    """Lock the arrays in `saved`.
+
+    Between the look at an array and the note of it in `counts` nothing is called, so no other thread comes between.
+    """
+    for array in saved:
+        if type(array) is ndarray:
+            key = id(array)
+            if array.flags.writeable:
+                counts[key] = 1
+                array.setflags(False)
+            elif key in counts:
+                counts[key] += 1
+        elif type(array) is tuple:      # a variadic input
+            lock(array)
+
+
+def release(saved):
+    """Undo one `lock`."""
     for array in saved:
         if type(array) is ndarray:
             key = id(array)
             if key in counts:
-                counts[key] += 1
-            elif array.flags.writeable:
-                array.setflags(False)
-                counts[key] = 1
-            else:
-                continue
-            held.append(array)
-        elif type(array) is tuple:      # a variadic input
-            lock(array, held)
-    return held
+                if counts[key] > 1:
+                    counts[key] -= 1
+                else:
+                    del counts[key]
+                    try:
+                        array.setflags(True)
+                    except ValueError:      # NumPy: a view is not writable while its base is not
+                        _follow(array)
+                    if followers:
+                        _unlock_followers(key)
+        elif type(array) is tuple:
+            release(array)
 
 
-def release(held):
-    """Undo one `lock`."""
-    for array in held:
-        key = id(array)
-        if counts[key] > 1:
-            counts[key] -= 1
-        else:
-            del counts[key]
-            array.setflags(True)
+def _follow(view):
+    """Let `view` be unlocked together with its base."""
+    if id(view.base) in counts:
+        counts[id(view)] = 0
+        followers.setdefault(id(view.base), []).append(view)
+
+
+def _unlock_followers(key):
+    for view in followers.pop(key, ()):
+        if counts.get(id(view)) == 0:      # else another node has locked it meanwhile
+            del counts[id(view)]
+            view.setflags(True)
 
 
 def writable(tensor, by):
@@ -58,4 +81,8 @@ def _holders(array):
     """Names of the operations whose nodes hold `array`: a search of the heap, for an error message only."""
     from .primitive import Node
     nodes = [x for x in gc.get_objects() if type(x) is Node]
-    return sorted({node.primitive.name for node in nodes if any(a is array for a in node.held or ())})
+    return sorted({node.primitive.name for node in nodes if _holds(node.saved or (), array)})
+
+
+def _holds(saved, array):
+    return any(x is array or type(x) is tuple and _holds(x, array) for x in saved)

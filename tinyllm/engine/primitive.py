@@ -20,7 +20,6 @@ happen in the walk (`backward.py`), never in a rule.
 
 import dis
 import inspect
-import operator
 import re
 import textwrap
 
@@ -56,63 +55,66 @@ class Like:
 class Node:
     """One recorded operation: what made a tensor, from what, and what its rules will read.
 
-    `plan`: the rules to call; `parents`: for each input the Node or leaf Tensor that wants its gradient, or None;
-    `saved`, `attributes`: what the rules read; `index`: place in the order of creation; `g`: dL/dy while it is
+    `plan`: the rules to call; `parents`: the Node or leaf Tensor behind each input that wants a gradient (which inputs
+    these are, `plan.positions` says); `saved`, `attributes`: what the rules read; `index`: place in the order of creation; `g`: dL/dy while it is
     being gathered; `retain`: a weak reference to the tensor that asked to keep it; `where`: a watcher's note.
     """
 
-    __slots__ = ("plan", "parents", "saved", "held", "attributes", "index", "shape", "dtype", "g", "retain", "where")
+    __slots__ = ("plan", "parents", "saved", "attributes", "index", "shape", "dtype", "g", "retain", "where")
 
     primitive = property(lambda self: self.plan.primitive)
 
     def release(self):
         """Let go of everything saved; a later backward through here raises."""
-        if self.held:
-            release(self.held)
-        self.held = self.saved = self.parents = None
+        release(self.saved)
+        self.saved = self.parents = None
 
     def __del__(self):
-        if self.held:
-            release(self.held)
+        if self.saved:
+            release(self.saved)
 
 
 class Plan:
-    """For one set of inputs that need gradients: which rules to call, and what to keep for them.
+    """What a primitive's nodes do, given which inputs want gradients: which rules they call, what they keep.
 
-    A rule's arguments are picked from (g, None, *saved, *attributes); `names` are the names of what is saved,
-    `calls` the rules: (position of the input, function, picker of its arguments, joint); a joint rule has several positions.
+    `positions`: the places of these inputs; `names`: of what is kept. The functions are put together from the rules'
+    signatures, as source, so that a node runs straight through them. For Multiply, where both inputs want gradients:
+
+        save = lambda y, a, b: (a, b)                               what to keep
+        pull = lambda g, a, b: (grad_a(g, b), grad_b(g, a))         from dL/dy to one dL/d(input) a position
+
+    and for a primitive with attributes, such as Sum, `settings = lambda *, axis=None, keepdims=False: (axis, keepdims)`.
     """
 
-    def __init__(self, primitive, positions, count):
+    def __init__(self, primitive, needs, count):
         self.primitive = primitive
-        rules = [rule for rule in primitive.rule_list if any(p in positions for p in rule.positions(count))]
+        self.positions = tuple([i for i in needs if primitive.inputs[min(i, len(primitive.inputs) - 1)] in primitive.differentiable])
+        self.trim = None        # drops the parents that no rule answers for
+        if len(self.positions) < len(needs):
+            self.trim = lambda parents: [p for i, p in zip(needs, parents) if i in self.positions]
+        rules = [rule for rule in primitive.rule_list if any(p in self.positions for p in rule.positions(count))]
         reads = {name for rule in rules for name in rule.reads}
         full = {name for rule in rules for name in rule.full_reads}
         self.names = tuple(n for n in ("y", *primitive.inputs, "shapes") if n in reads)
-        slots = ("g", None, *self.names, *primitive.attributes)
-        self.calls = tuple(
-            (rule.positions(count) if rule.joint else rule.positions(count)[0], rule.function,
-             _picker([slots.index(p) if p in slots else 1 for p in rule.parameters]), rule.joint) for rule in rules)
-        places = [_place(primitive, n) for n in self.names]
-        if all(type(p) is int for p in places) and set(self.names) <= full:
-            self.save = _picker(places) if places else None
-        else:
-            self.save = lambda values: tuple(
-                tuple(np.shape(v) for v in values[1:]) if p is None else values[p] if n in full else Like(values[p])
-                for n, p in zip(self.names, places))
+        inputs = [f"*{n}" if n == primitive.variadic else n for n in primitive.inputs]
+        kept = [f"shapes({', '.join(inputs)})" if n == "shapes" else n if n in full else f"Like({n})" for n in self.names]
+        self.save = _function(["y", *inputs], kept, Like=Like, shapes=_shapes)
+        known = ["g", *self.names, *primitive.attributes]
+        calls = [rule.call(known, [p - rule.place for p in self.positions if p >= rule.place]) for rule in rules]
+        self.pull = _function(known, calls, **{f"grad_{rule.name}": rule.function for rule in rules})
+        self.settings = None
+        if primitive.attributes:
+            self.settings = _function(["*", *primitive.attributes], primitive.attributes)
+            self.settings.__kwdefaults__ = primitive.forward.__kwdefaults__
 
 
-def _place(primitive, name):
-    """Where in (y, *arrays) a name is found; a slice for the variadic input, None for all the shapes."""
-    if name == "shapes":
-        return None
-    place = 0 if name == "y" else 1 + primitive.inputs.index(name)
-    return slice(place, None) if name == primitive.variadic else place
+def _function(parameters, results, **names):
+    """`lambda parameters: (results)`, where `names` are the functions that `results` call."""
+    return eval(f"lambda {', '.join(parameters)}: ({''.join(f'{r}, ' for r in results)})", names)
 
 
-def _picker(places):
-    """A function from a tuple to the tuple of its elements at `places`."""
-    return operator.itemgetter(*places) if len(places) > 1 else operator.itemgetter(slice(places[0], places[0] + 1))
+def _shapes(*arrays):
+    return tuple([np.shape(a) for a in arrays])
 
 
 class Rule:
@@ -128,11 +130,19 @@ class Rule:
                                 f"{', '.join(sorted(known))}")
         self.reads, self.full_reads = _reads(function.__code__, set(self.parameters) - {"g"})
         self.joint = name == primitive.variadic
+        self.place = primitive.inputs.index(name)
 
     def positions(self, count):
         """Positions of the inputs this rule answers for, of `count` inputs."""
-        k = self.primitive.inputs.index(self.name)
-        return tuple(range(k, count)) if self.joint else (k,)
+        return tuple(range(self.place, count)) if self.joint else (self.place,)
+
+    def call(self, known, wanted):
+        """A call of the rule, as source; for a parameter that is not `known`, because no rule reads it, None is passed.
+
+        Of the gradients that the rule of a variadic input returns, those at `wanted` are picked.
+        """
+        call = f"grad_{self.name}({', '.join(p if p in known else 'None' for p in self.parameters)})"
+        return f"*[gradients[i] for gradients in [{call}] for i in {wanted}]" if self.joint else call
 
     @property
     def text(self):
@@ -199,9 +209,6 @@ class Primitive:
             if key.startswith("grad_") and key[5:] not in cls.inputs:
                 raise TypeError(f"{cls.__name__}.{key}: forward has no input {key[5:]!r}; it has {', '.join(cls.inputs)}")
         cls.differentiable = frozenset(rule.name for rule in cls.rule_list)
-        cls._wants = sum(1 << cls.inputs.index(n) for n in cls.differentiable)
-        if cls.variadic in cls.differentiable:
-            cls._wants |= -1 << cls.inputs.index(cls.variadic)
         cls._plans = {}
         primitives[cls.name] = cls
 
@@ -215,13 +222,10 @@ class Primitive:
             if type(x) is Tensor or isinstance(x, Tensor):
                 arrays.append(x.data)
                 if x.requires_grad:
-                    needs |= bit
+                    needs += bit
                     parents.append(x.node or x)
-                else:
-                    parents.append(None)
             else:
                 arrays.append(x if type(x) in _PLAIN else as_array(x))
-                parents.append(None)
             bit += bit
         try:
             y = cls.forward(*arrays, **attributes) if attributes else cls.forward(*arrays)
@@ -235,38 +239,31 @@ class Primitive:
         output.grad = output.name = output.buffer = output.node = None
         output.requires_grad = False
         switches = STATE.own
-        if needs and switches.grad and needs & cls._wants:
-            plan = cls._plans.get(needs) or cls._plan(needs, parents)
-            output.requires_grad = True
-            output.node = node = Node()
-            node.plan = plan
-            node.parents = parents
-            node.index = switches.next_index()
-            node.shape = y.shape
-            node.dtype = y.dtype
-            node.g = node.retain = node.where = None
-            node.saved = node.held = node.attributes = ()
-            if plan.names:
-                node.saved = saved = plan.save((y, *arrays))
-                node.held = lock(saved, [])
-            if attributes or cls.attributes:
-                node.attributes = tuple([attributes.get(n, d) for n, d in cls.defaults.items()])
+        if needs and switches.grad:
+            plan = cls._plans.get(needs + bit) or cls._plan(needs + bit)
+            if plan.positions:
+                output.requires_grad = True
+                output.node = node = Node()
+                node.plan = plan
+                node.parents = parents if plan.trim is None else plan.trim(parents)
+                node.index = switches.next_index()
+                node.shape = y.shape
+                node.dtype = y.dtype
+                node.g = node.retain = node.where = None
+                node.attributes = plan.settings(**attributes) if plan.settings else ()
+                node.saved = saved = plan.save(y, *arrays)
+                if saved:
+                    lock(saved)
         if switches.watchers:
             for watcher in switches.watchers:
                 watcher.forward(output.node, cls, inputs, attributes, output)
         return output
 
     @classmethod
-    def _plan(cls, needs, parents):
-        """The plan for inputs that need gradients as the bits of `needs` say, made once."""
-        wanted = [i for i in range(len(parents)) if needs & cls._wants & 1 << i]
-        for i in range(len(parents)):
-            if i not in wanted:
-                parents[i] = None
-        key = needs if cls.variadic is None and len(wanted) == needs.bit_count() else (*wanted, len(parents))
-        plan = cls._plans.get(key)
-        if plan is None:
-            plan = cls._plans[key] = Plan(cls, wanted, len(parents))
+    def _plan(cls, key):
+        """The plan for the inputs whose bits are set in `key`, below a leading bit that says how many inputs there are."""
+        count = key.bit_length() - 1
+        cls._plans[key] = plan = Plan(cls, [i for i in range(count) if key & 1 << i], count)
         return plan
 
     @classmethod
