@@ -104,6 +104,29 @@ class Function:
         return kinked(self.along(name, unit), step(x.flat[j], eps))
 
 
+def leaf_names(primitive, count):
+    """Names of `count` inputs: a variadic input's are numbered."""
+    names = list(primitive.inputs)
+    if primitive.variadic:
+        rest = names.pop()
+        names += [f"{rest}[{i}]" for i in range(count - len(names))]
+    return names[:count]
+
+
+def primitive_function(primitive, arrays, attributes, names):
+    """The Function of one application of a primitive: its differentiable floating-point inputs are leaves."""
+    places, leaves, others = [], {}, {}
+    for name, x in zip(names, arrays):
+        array = np.asarray(x)
+        if name.split("[")[0] in primitive.differentiable and array.dtype.kind == "f":
+            leaves[name] = Tensor(array, requires_grad=True, name=name)
+            places.append(leaves[name])
+        else:
+            others[name] = array
+            places.append(x)
+    return Function(lambda: primitive.apply(*places, **attributes), leaves, others)
+
+
 def flat(arrays):
     """Arrays of any shapes as one float64 vector."""
     return np.concatenate([np.ravel(a).astype(np.float64) for a in arrays])

@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from .differences import Function, generators_of
+from .differences import Function, generators_of, leaf_names, primitive_function
 from .directional import check_directional
 from .exact import check_complex, check_exact
 from .gradcheck_report import GradcheckError, GradcheckReport, RegistryReport, Row
@@ -132,29 +132,6 @@ def _informative(row, function, eps):
     elif largest < INFORMATIVE:
         row.status = "uninformative"
         row.diagnosis = f"the largest |dy/d{row.name}| is {largest:.2g}, below {INFORMATIVE:g}: a wrong rule could pass; use other values"
-
-
-def leaf_names(primitive, count):
-    """Names of `count` inputs: a variadic input's are numbered."""
-    names = list(primitive.inputs)
-    if primitive.variadic:
-        rest = names.pop()
-        names += [f"{rest}[{i}]" for i in range(count - len(names))]
-    return names[:count]
-
-
-def primitive_function(primitive, arrays, attributes, names):
-    """The Function of one application of a primitive: its differentiable floating-point inputs are leaves."""
-    places, leaves, others = [], {}, {}
-    for name, x in zip(names, arrays):
-        array = np.asarray(x)
-        if name.split("[")[0] in primitive.differentiable and array.dtype.kind == "f":
-            leaves[name] = Tensor(array, requires_grad=True, name=name)
-            places.append(leaves[name])
-        else:
-            others[name] = array
-            places.append(x)
-    return Function(lambda: primitive.apply(*places, **attributes), leaves, others)
 
 
 def _leaves_of(primitive, sample):

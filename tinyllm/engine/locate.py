@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .anomaly import calling_line
-from .differences import Function
+from .differences import leaf_names, primitive_function
 from .directional import check_directional
 from .exact import check_exact
 from .state import Watcher
@@ -56,18 +56,8 @@ def locate(function, rng, settings):
 
 def _check_call(primitive, arrays, attributes, rng, settings):
     """The row that fails for one recorded operation, or None."""
-    places, leaves = [], {}
-    for i, x in enumerate(arrays):
-        stem = primitive.inputs[min(i, len(primitive.inputs) - 1)]
-        array = np.asarray(x)
-        if stem in primitive.differentiable and array.dtype.kind == "f":
-            name = stem if stem != primitive.variadic else f"{stem}[{i - len(primitive.inputs) + 1}]"
-            leaves[name] = Tensor(array.copy(), requires_grad=True, name=name)
-            places.append(leaves[name])
-        else:
-            places.append(x)
-    call = Function(lambda: primitive.apply(*places, **attributes), leaves)
-    inputs = sum(leaf.size for leaf in leaves.values())
+    call = primitive_function(primitive, arrays, attributes, leaf_names(primitive, len(arrays)))
+    inputs = sum(leaf.size for leaf in call.leaves.values())
     with np.errstate(all="ignore"):
         if inputs * call.here().size <= EXACT:
             rows = check_exact(call, rng=rng, floor=0, **settings)
