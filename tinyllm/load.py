@@ -42,5 +42,9 @@ def build(description):
 
 def describe(model):
     """The type and settings of a model, as JSON can hold them."""
-    kind = next(kind for kind, (cls, _) in MODELS.items() if type(model) is cls)
-    return {"type": kind, **dataclasses.asdict(model.config)}
+    return describe_config(next(kind for kind, (cls, _) in MODELS.items() if type(model) is cls), model.config)
+
+
+def describe_config(kind, config):
+    """The same of a configuration; what `build` takes."""
+    return {"type": kind, **dataclasses.asdict(config)}

@@ -114,6 +114,13 @@ def test_a_finished_run_can_be_shown_again(capsys):
     assert again[0] == 0 and first[1].split("validation loss")[1] == again[1].split("validation loss")[1]
 
 
+@pytest.mark.parametrize("model", ["llama", "deepseek"])
+def test_the_other_families(capsys, model):
+    code, out, err = tinyllm_(capsys, "train", "text.txt", *SMALL, "--model", model, "--steps", "3", "--sample", "5", "--out", "run")
+    assert code == 0, err
+    assert type(load("run")[0]).__name__.lower() == model
+
+
 def test_standard_input(tmp_path):
     run = subprocess.run([sys.executable, "-m", "tinyllm", "train", "-", *SMALL, "--steps", "1", "--sample", "0"], input="abcdefgh " * 100,
                          text=True, capture_output=True)
@@ -143,7 +150,8 @@ def test_bad_words(capsys, tmp_path):
     assert "no such file" in refused(capsys, "nowhere.txt")
     assert "not UTF-8 at byte offset 3" in refused(capsys, "latin.txt")
     assert "cannot be read" in refused(capsys, str(tmp_path))
-    assert "no GPT preset is called 'huge'; known are gpt2" in refused(capsys, "text.txt", "--preset", "huge")
+    assert "no preset is called 'huge'; made for a CPU are tiny, small, medium, published are gpt2" in refused(capsys, "text.txt", "--preset", "huge")
+    assert "gpt2 is a gpt, not a llama" in refused(capsys, "text.txt", "--preset", "gpt2", "--model", "llama")
     assert "not a multiple of n_head" in refused(capsys, "text.txt", "--width", "30")
     assert "steps is -3" in refused(capsys, "text.txt", "--steps", "-3")
     assert "lr is -1.0" in refused(capsys, "text.txt", "--lr", "-1")

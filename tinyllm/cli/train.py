@@ -1,4 +1,4 @@
-"""Train a GPT on a text: a file, several files, a name from `tinyllm data list`, or - for standard input.
+"""Train a model on a text: a file, several files, a name from `tinyllm data list`, or - for standard input.
 
 Without arguments it trains the default tiny GPT on the tales that ship, in about two minutes. The run is
 left in a directory under runs/: checkpoints, tokenizer, metrics.jsonl. Ctrl-C saves; --resume goes on.
@@ -28,12 +28,13 @@ def configure(parser):
     parser.add_argument("--out", metavar="DIR", help="run directory (default: runs/NAME, NAME from the text)")
 
     group = parser.add_argument_group("model")
+    group.add_argument("--model", choices=("gpt", "llama", "deepseek"), help="the family (gpt)")
     group.add_argument("--preset", default="tiny", metavar="NAME",
                        help="size of the model: tiny (default), small, medium, or a published one such as gpt2")
     for flag, what in (("--layers", "blocks"), ("--heads", "attention heads"), ("--width", "size of the residual stream"),
                        ("--block", "tokens the model sees")):
         group.add_argument(flag, type=int, metavar="N", help=what)
-    group.add_argument("--dropout", type=float, default=0.0, metavar="P", help="share of numbers dropped in training (0)")
+    group.add_argument("--dropout", type=float, metavar="P", help="share of numbers dropped in training (0)")
 
     group = parser.add_argument_group("text")
     group.add_argument("--tokenizer", metavar="KIND", help="bpe (default for the tales), char (default), or the file of a tokenizer")
@@ -112,19 +113,20 @@ def _new(args):
 
 def _sizes(args):
     """(the preset's numbers, the model's description) after the flags that change single numbers."""
-    from ..models import GPTConfig
-    changes = {"n_layer": args.layers, "n_head": args.heads, "n_embd": args.width, "block_size": args.block}
+    from ..load import MODELS, describe_config
+    changes = {"n_layer": args.layers, "n_head": args.heads, "n_embd": args.width, "block_size": args.block, "dropout": args.dropout}
     changes = {name: value for name, value in changes.items() if value is not None}
     if args.preset in PRESETS:
         shape = PRESETS[args.preset]
         sizes = dict(n_layer=shape["layers"], n_head=shape["heads"], n_embd=shape["width"], block_size=shape["block"], bias=False)
-        return shape, {"type": "gpt", **sizes, **changes, "dropout": args.dropout}
-    try:
-        config = GPTConfig.preset(args.preset, **changes, dropout=args.dropout)
-    except UserError as error:
-        raise UserError(f"{error}; made for a CPU are {', '.join(PRESETS)}") from None
-    fields = ("n_layer", "n_head", "n_embd", "block_size", "dropout", "bias")
-    return dict(batch=4, lr=6e-4, steps=1000), {"type": "gpt", **{name: getattr(config, name) for name in fields}}
+        return shape, {"type": args.model or "gpt", **sizes, **changes}
+    published = {name: kind for kind, (_, config) in MODELS.items() for name in config.presets}
+    if args.preset not in published:
+        raise UserError(f"no preset is called {args.preset!r}; made for a CPU are {', '.join(PRESETS)}, published are {', '.join(published)}")
+    kind = published[args.preset]
+    if args.model not in (None, kind):
+        raise UserError(f"{args.preset} is a {kind}, not a {args.model}: leave --model out")
+    return dict(batch=4, lr=6e-4, steps=1000), describe_config(kind, MODELS[kind][1].preset(args.preset, **{"dropout": 0.0, **changes}))
 
 
 def _introduce(session):
@@ -133,7 +135,7 @@ def _introduce(session):
     print(f"{names}: {len(data.train_ids):,} tokens to train on, {len(data.val_ids):,} to validate on, "
           f"vocabulary {data.tokenizer.vocab_size:,} ({data.tokenizer.kind})")
     config = model.config
-    print(f"GPT of {model.num_params():,} parameters: {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, "
+    print(f"{type(model).__name__} of {model.num_params():,} parameters: {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, "
           f"block {config.block_size}; seed {session.config.seed}; {session.run.path}")
     if trainer.step:
         print(f"going on after step {trainer.step}")

@@ -118,6 +118,7 @@ class Trainer:
             self.usual_norm = record["grad_norm"] if self.usual_norm is None else 0.98 * self.usual_norm + 0.02 * record["grad_norm"]
             self.optimizer.lr = lr
             self.optimizer.step()
+            self.model.after_step()
         self.step += 1
         return record
 
@@ -126,10 +127,12 @@ class Trainer:
         total = 0.0
         for _ in range(self.config.accumulate):
             ids, targets = next(self.batches)
-            loss = self.model.loss(ids, targets) / self.config.accumulate
-            loss.backward()
+            loss = self.model.loss(ids, targets)
             total += loss.item()
-        return total
+            for term in self.model.auxiliary_losses().values():     # of experts to keep busy, of tokens further ahead
+                loss = loss + term
+            (loss / self.config.accumulate).backward()
+        return total / self.config.accumulate
 
     def _bad_step(self, before, loss, norm):
         """Run the step once more, slowly, to find where the trouble began; stop, unless the step may be skipped."""
