@@ -47,7 +47,7 @@ def test_a_run_from_end_to_end(capsys, tmp_path):
     assert code == 0 and err == ""
     lines = out.splitlines()
     assert lines[0].startswith("text.txt: 1,836 tokens to train on, 204 to validate on, vocabulary 13 (char)")
-    assert [line.split()[1] for line in lines if line.startswith("step")] == ["4/12", "8/12", "12/12"]
+    assert {"4/12", "8/12", "12/12"} <= {line.split()[1] for line in lines if line.startswith("step") and " val " in line}
     assert "validation loss" in out and "a sample:" in out and 'tinyllm sample runs/text --prompt "' in out
     assert lines[-1].endswith("runs/text/report.html")
 
