@@ -197,7 +197,10 @@ class DeepSeek(LanguageModel):
         self.last = None        # (stream, targets, ignore_index) of the last loss in training, for the modules of `mtp`
 
     def forward(self, ids, cache=None):
-        return self._logits(self._stream(ids, cache), self.norm)                # (B, T, V)
+        stream = self._stream(ids, cache)                                       # (B, T, C)
+        if self.training:
+            self._forget()      # nobody asks for the balance of a forward without a loss, and keeping it keeps the graph
+        return self._logits(stream, self.norm)                                  # (B, T, V)
 
     def _stream(self, ids, cache=None):
         """The residual stream (B, T, C) behind the last block."""
@@ -230,13 +233,17 @@ class DeepSeek(LanguageModel):
         losses = {}
         if self.last is not None:
             losses["mtp"] = self._further_loss(*self.last)
-            self.last = None
         routed = [mlp for mlp in self._mixtures() if mlp.routing is not None]
         if self.config.balance_alpha and routed:
             losses["balance"] = sum((mlp.balance_loss() for mlp in routed), 0.0) * self.config.balance_alpha
-        for mlp in routed:
-            mlp.routing = None
+        self._forget()
         return losses
+
+    def _forget(self):
+        """Let go of what the last loss left for `auxiliary_losses`."""
+        self.last = None
+        for mlp in self._mixtures():
+            mlp.routing = None
 
     def _further_loss(self, stream, targets, ignore_index):
         """λ/D · Σ of the losses of the modules of `mtp`; module k = 1 … D predicts what stands k after the target."""

@@ -8,6 +8,7 @@ from .dropout import Dropout
 from .feed_forward import SwiGLU, swiglu_width
 from .latent_attention import LatentAttention
 from .linear import Embedding, Linear
+from .lora import lora
 from .module import Module, ModuleList, Parameter, Sequential, StateError
 from .moe import MoE
 from .norm import LayerNorm, RMSNorm
