@@ -14,7 +14,7 @@ EXAMPLE = "tinyllm train mytext.txt --preset small --steps 3000"
 
 # A preset is a size of model with a batch and a learning rate that suit it on a CPU.
 PRESETS = {
-    "tiny": dict(layers=4, heads=4, width=128, block=64, batch=16, lr=2e-3, steps=1500),
+    "tiny": dict(layers=4, heads=4, width=128, block=64, batch=16, lr=3e-3, steps=1500),
     "small": dict(layers=6, heads=6, width=192, block=128, batch=16, lr=1e-3, steps=3000),
     "medium": dict(layers=6, heads=6, width=384, block=256, batch=16, lr=1e-3, steps=5000),
 }
@@ -38,7 +38,7 @@ def configure(parser):
 
     group = parser.add_argument_group("text")
     group.add_argument("--tokenizer", metavar="KIND", help="bpe (default for the tales), char (default), or the file of a tokenizer")
-    group.add_argument("--vocab-size", type=int, default=1024, metavar="N", help="of the bpe tokenizer (1024)")
+    group.add_argument("--vocab-size", type=int, metavar="N", help="of the bpe tokenizer (1024; 2048 for the tales, where that is nearly every word)")
     group.add_argument("--split", choices=("position", "document"),
                        help="validate on the end of the text (default) or on whole documents (default for the tales)")
     group.add_argument("--val-fraction", type=float, default=0.1, metavar="F", help="share of the text to validate on (0.1); 0: none")
@@ -97,7 +97,7 @@ def _new(args):
     tales = sources == ["tales"]
     seed = secrets.randbits(31) if args.seed is None else args.seed
     data = DataConfig(sources, args.field, args.split or ("document" if tales else "position"), args.val_fraction,
-                      args.tokenizer or ("bpe" if tales else "char"), args.vocab_size, seed)
+                      args.tokenizer or ("bpe" if tales else "char"), args.vocab_size or (2048 if tales else 1024), seed)
     steps = args.steps or (200 if args.overfit_batch else shape["steps"])
     # learning by heart has nothing to be careful about: no decay, a high rate
     lr = args.lr or (5e-3 if args.overfit_batch else shape["lr"])
