@@ -49,6 +49,8 @@ def test_a_primitive_by_its_name_on_all_its_samples():
 def test_a_primitive_on_one_sample():
     assert gradcheck("sum", [rng.normal(size=(2, 3)), {"axis": 0}]).ok
     assert gradcheck(tl.primitives["exp"]).ok
+    assert gradcheck("exp", np.array([1.0, 2.0])).rows[0].shape == (2,)
+    assert gradcheck("multiply", [tl.Tensor(np.array([1.0, 2.0]), requires_grad=True), 3.0]).ok
 
 
 def test_unknown_names_and_modes():
@@ -67,6 +69,11 @@ def test_float32_is_refused_with_the_remedy():
         gradcheck(lambda x: x * x, [np.ones(3, np.float32)])
     with pytest.raises(TypeError, match="a is float32"):
         gradcheck("exp", [np.ones(3, np.float32)])
+
+
+def test_a_function_that_casts_is_refused():
+    with pytest.raises(TypeError, match="casts to single precision"):
+        gradcheck(lambda x: x.astype(np.float32) * 2.0, [np.ones(3)])
 
 
 def test_float32_by_force_says_what_accuracy_can_be_had():

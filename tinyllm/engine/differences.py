@@ -10,6 +10,7 @@ truncation error of a central difference falls with h², its rounding error grow
 float64 and leaves 1e-10.
 """
 
+import contextlib
 import inspect
 
 import numpy as np
@@ -169,7 +170,10 @@ def complex_step(forward, arrays, i, attributes, h=1e-30):
 def generators_of(fn):
     """The generators that fn may draw from: the default one, and those that it, its modules or its closure hold."""
     owner = getattr(fn, "__self__", fn)
-    cells = [c.cell_contents for c in getattr(fn, "__closure__", None) or () if c.cell_contents is not None]
+    cells = []
+    for cell in getattr(fn, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):       # a name that is not bound yet
+            cells.append(cell.cell_contents)
     modules = list(owner.modules()) if hasattr(owner, "modules") else [owner]
     for cell in cells:
         modules += list(cell.modules()) if hasattr(cell, "modules") and not inspect.isclass(cell) else []

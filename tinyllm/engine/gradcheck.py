@@ -38,8 +38,9 @@ def gradcheck(fn, inputs=None, *, eps=1e-5, rtol=1e-6, atol=1e-8, mode=None, see
     or be one sample, a last dict being attributes. A module with several inputs and a `loss` is checked through its loss.
 
     `mode`: "exact" compares the full Jacobian; "directional", the default for a module, compares 8 random directions, 20
-    random entries and the 5 largest of each parameter, with rtol at least 1e-5. Float64 is required: float32 raises TypeError
-    unless `force=True`, which allows for the 1e-4 that is the best float32 can do. `names`: what to call the inputs.
+    random entries and the 5 largest of each parameter, with rtol at least 1e-5; a primitive is always checked exactly.
+    Float64 is required: float32 raises TypeError unless `force=True`, which allows for the 1e-4 that is the best float32
+    can do. `names`: what to call the inputs.
 
     Returns a GradcheckReport (`ok`, `rows`); raises GradcheckError, which holds it as `.report`, unless `raise_on_failure=False`.
 
@@ -54,8 +55,9 @@ def gradcheck(fn, inputs=None, *, eps=1e-5, rtol=1e-6, atol=1e-8, mode=None, see
         name = fn if isinstance(fn, str) else fn.name
         if name not in primitives:
             raise KeyError(f"gradcheck({name!r}): no primitive of that name; there are {', '.join(sorted(primitives))}")
-        notes = _check_dtypes(_leaves_of(primitives[name], inputs), force, False, settings) if inputs else []
-        report = check_primitive(primitives[name], None if inputs is None else [tuple(inputs)], seed=seed, **settings)
+        samples = None if inputs is None else [tuple(x.data if isinstance(x, Tensor) else x for x in _listed(inputs))]
+        notes = _check_dtypes(_leaves_of(primitives[name], samples[0]), force, False, settings) if samples else []
+        report = check_primitive(primitives[name], samples, seed=seed, **settings)
         report.notes = notes
     else:
         with default_dtype(np.float64):
@@ -168,7 +170,7 @@ def _describe(primitive, sample, number):
 def _check_function(fn, inputs, mode, seed, force, names, settings):
     rng = np.random.default_rng(seed)
     module = next((m for m in (fn, getattr(fn, "__self__", None)) if hasattr(m, "named_parameters")), None)
-    inputs = [] if inputs is None else list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    inputs = [] if inputs is None else _listed(inputs)
     call = fn.loss if module is fn and len(inputs) > 1 and hasattr(fn, "loss") else fn
     title = getattr(fn, "__qualname__", None) or type(fn).__name__
     arguments, leaves, others = _leaves(call, inputs, names)
@@ -182,6 +184,9 @@ def _check_function(fn, inputs, mode, seed, force, names, settings):
     mode = mode or ("exact" if module is None else "directional")
     function = Function(lambda: call(*arguments), leaves, others, streams)
     try:
+        if not force and any(y.dtype != np.float64 for y in function.outputs()):
+            raise TypeError(f"gradcheck({title}): all inputs are float64, and the output is not: something on the way casts to "
+                            "single precision (.astype, a buffer); let it keep the dtype, or pass force=True")
         for p, _, _ in keep:
             p.grad = p.buffer = None    # the check's gradients go nowhere near an optimizer's
         if mode == "exact":
@@ -204,6 +209,10 @@ def _check_function(fn, inputs, mode, seed, force, names, settings):
             p.grad, p.buffer = grad, buffer
         for stream, state in function.streams:
             stream.set_state(state)
+
+
+def _listed(inputs):
+    return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
 
 
 def _leaves(call, inputs, names):
