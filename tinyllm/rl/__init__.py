@@ -15,3 +15,7 @@ from .losses import aggregate, grpo_loss, ppo_loss, reinforce_loss, value_loss
 from .preference import dpo_loss, kto_loss, orpo_loss, simpo_loss
 from .rewards import Normaliser, accuracy, calibration, last_token_scores, ranking_loss, reward_loss
 from .exact import enumerate
+from .explain import explain_token
+from .rollout import Rollout, sample, scored
+from .rows import Rows, encode_rows, policy_logps, task_tokenizer
+from .tasks import TASKS, Prompts, load_task

@@ -1,0 +1,110 @@
+"""Three ways from one start, and what each costs: `tinyllm rl compare`.
+
+    preferences of a noisy judge ─ reward model ─ PPO            with a price on KL
+                                 │              └ PPO, no price  until the reward model is fooled
+                                 ├ weak reward model ─ PPO, no price   learnt from a tenth of the preferences
+                                 └ DPO
+    the true reward              ─ GRPO
+
+The chart shows the true reward on held-out prompts against KL to the start (nats a completion): how much a policy has won for how far it
+has gone. Below it is what the reward models say meanwhile: where they rise and the true reward does not follow, the model of the
+reward is being optimised and not the reward (Gao et al. 2022, 2210.10760).
+"""
+
+import copy
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..atomic import write_bytes
+from ..engine import no_grad
+from ..engine.random import Generator
+from ..errors import UserError
+from ..train.report import PAGE, chart
+from .dpo import DPO, DPOConfig
+from .grpo import GRPO, GRPOConfig
+from .pairs import judged_pairs
+from .ppo import PPO, PPOConfig
+from .reward_model import RewardConfig, RewardTrainer
+from .rollout import sample
+from .tasks import Prompts
+
+COLOURS = {"PPO": "#4878a8", "PPO, no price on KL": "#8a6fb0", "PPO, weak reward model": "#c8553d", "DPO": "#5a8f5a", "GRPO, true reward": "#333"}
+
+
+def compare(model, task, tokenizer, *, path, steps=150, pairs=1000, noise=0.2, seed=0, out=None):
+    """Run all of them from `model`; writes compare.json and compare.html into `path` and returns the curves, name -> list of points."""
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path} exists: choose another --out")
+    records = judged_pairs(model, tokenizer, task, pairs, Generator(seed + 2), noise=noise)
+    print(f"{pairs} preferences, {noise:.0%} of them the wrong way round", file=out)
+    strong = _reward_model(model, records, task, tokenizer, steps, seed, out)
+    weak = _reward_model(model, records[:max(pairs // 10, 20)], task, tokenizer, steps, seed, out)
+    every = max(steps // 10, 1)
+    common = {"steps": steps, "eval_every": every, "seed": seed, "until": 1.0}
+    learnt = dict(reward_model=strong.model, normaliser=strong.normaliser)
+    fooled = dict(reward_model=weak.model, normaliser=weak.normaliser)
+    ways = {
+        "PPO": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=5e-4, kl_coef=0.1), out=out, **learnt),
+        "PPO, no price on KL": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=5e-4, kl_coef=0.0), out=out, **learnt),
+        "PPO, weak reward model": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=5e-4, kl_coef=0.0), out=out, **fooled),
+        "DPO": lambda m: watched(DPO)(m, records, task, tokenizer, DPOConfig(steps=steps, eval_every=every, seed=seed), out=out),
+        "GRPO, true reward": lambda m: watched(GRPO)(m, task, tokenizer, GRPOConfig(**common, lr=5e-4), out=out),
+    }
+    curves = {}
+    for name, make in ways.items():
+        print(f"{name}:", file=out)
+        trainer = make(copy.deepcopy(model))
+        trainer.fit()
+        curves[name] = trainer.points
+    path.mkdir(parents=True)
+    write_bytes(path / "compare.json", json.dumps(curves, indent=1).encode())
+    write_bytes(path / "compare.html", page(curves, noise, pairs, strong.last["accuracy"], weak.last["accuracy"]).encode())
+    for name, points in curves.items():
+        best = max(points, key=lambda point: point["reward"])
+        print(f"{name:<24} true reward {points[0]['reward']:.3f} -> {points[-1]['reward']:.3f} at KL {points[-1]['kl']:.2f}   "
+              f"best {best['reward']:.3f} at KL {best['kl']:.2f}", file=out)
+    print(f"chart: {path / 'compare.html'}", file=out)
+    return curves
+
+
+def _reward_model(model, records, task, tokenizer, steps, seed, out):
+    print(f"reward model from {len(records)} preferences:", file=out)
+    trainer = RewardTrainer(model, records, task, tokenizer, RewardConfig(steps=2 * steps, eval_every=steps, seed=seed), out=out)
+    trainer.fit()
+    return trainer
+
+
+def watched(trainer):
+    """A trainer that keeps (KL, true reward, learnt score) of each evaluation in `points`."""
+    class Watching(trainer):
+        def evaluate(self):
+            record = super().evaluate()
+            point = {"step": self.step, "kl": record["kl"], "reward": record["reward"], "accuracy": record["accuracy"]}
+            if "reward" in self.modules:
+                prompts = Prompts(self.task).draw(self.config.eval_prompts, Generator(1), held_out=True)
+                rollout = sample(self.model, self.tokenizer, prompts, 1, self.task.max_new_tokens, Generator(2))
+                with no_grad():
+                    point["score"] = float(np.mean(self.normaliser(self.modules["reward"].score(rollout).numpy())))
+            self.points = [*getattr(self, "points", []), point]
+            return record
+    return Watching
+
+
+def page(curves, noise, pairs, strong, weak):
+    """The chart and the table as a page."""
+    lines = [(sorted((p["kl"], p["reward"]) for p in points), COLOURS[name], 2, html.escape(name)) for name, points in curves.items()]
+    learnt = [([(p["step"], p["score"]) for p in points], COLOURS[name], 2, html.escape(name)) for name, points in curves.items()
+              if "score" in points[0]]
+    true = [([(p["step"], p["reward"]) for p in curves[name]], COLOURS[name], 2, html.escape(name)) for name in curves]
+    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{points[0]['reward']:.3f}</td><td>{points[-1]['reward']:.3f}</td>"
+                   f"<td>{points[-1]['kl']:.2f}</td></tr>" for name, points in curves.items())
+    body = (f"<p>{pairs} preferences of a judge who errs in {noise:.0%} of the cases. Held-out accuracy of the reward models, against that judge: "
+            f"{strong:.1%} and, from a tenth of the preferences, {weak:.1%}.</p>"
+            f"<h2>True reward (up) against KL to the start (right)</h2>{chart(lines)}"
+            f"<h2>True reward by step</h2>{chart(true)}<h2>What the reward models say, by step</h2>{chart(learnt)}"
+            f"<table><tr><td>way</td><td>start</td><td>end</td><td>KL</td></tr>{rows}</table>")
+    return PAGE.format(title="Three ways from one start", body=body)

@@ -1,0 +1,112 @@
+"""`report.html` of a reinforcement-learning run: curves, samples, and the last rollout token by token.
+
+In the last rollout a token's background says what its completion's advantage asks for (blue: likelier, red: less likely, the stronger the
+more) and its underline what the clip says after the last update: a line under a token whose ratio has left the clip's range on the side
+that its advantage points to, and which would learn nothing more.
+"""
+
+import html
+
+import numpy as np
+
+from ..atomic import write_bytes
+from ..engine import no_grad
+from ..train.metrics import read_metrics
+from ..train.report import FAINT, FLOOR, INK, PAGE, TRAIN, VALIDATION, chart, running_mean
+from .rows import policy_logps
+
+CURVES = (("reward", "Reward of training completions"), ("score", "What the reward model says of them"), ("loss", "Loss"), ("kl", "KL to the start, nats a completion"),
+          ("kl_coef", "Price of KL"), ("clip_fraction", "Share of tokens clipped"), ("no_signal", "Share of groups whose rewards are all equal"),
+          ("pair_accuracy", "Pairs in the right order"), ("explained_variance", "Share of the returns' variance that the value function explains"),
+          ("length", "Tokens a completion"), ("grad_norm", "Gradient norm, before clipping"))
+HELD_OUT = (("accuracy", "sampled", VALIDATION), ("greedy", "greedy", TRAIN), ("reward", "reward", FLOOR))
+SHOWN = 24      # completions of the last rollout
+
+
+def write_report(trainer):
+    """Write `report.html` into the trainer's run directory; returns its path."""
+    run = trainer.run
+    records = read_metrics(run.metrics_path)
+    target = run.path / "report.html"
+    body = "".join([_facts(trainer), _held_out(records), _time(records), *_curves(records), _samples(trainer.last), _rollout(trainer)])
+    write_bytes(target, PAGE.format(title=html.escape(run.path.name), body=body).encode())
+    return target
+
+
+def _facts(trainer):
+    told = trainer.run.config
+    rows = {"algorithm": told["algorithm"], "task": " ".join(str(word) for word in told["task"] if word is not None),
+            "model": f"{told['model']['type']}, {trainer.model.num_params():,} parameters", "steps": f"{trainer.step:,} in {trainer.seconds:,.0f} s",
+            "settings": ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in told["rl"].items())}
+    return "<table>" + "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in rows.items()) + "</table>"
+
+
+def _held_out(records):
+    evaluations = [record for record in records if "eval_accuracy" in record]
+    if len(evaluations) < 2:
+        return ""
+    lines = [([(record["step"], record[f"eval_{name}"]) for record in evaluations], colour, 2, label)
+             for name, label, colour in HELD_OUT if f"eval_{name}" in evaluations[0]]
+    return "<h2>Held-out prompts: share of right answers</h2>" + chart(lines)
+
+
+def _time(records):
+    """Where the time of a step goes."""
+    sums = {name: sum(record.get(name, 0.0) for record in records) for name in ("seconds_sampling", "seconds_learning", "seconds")}
+    if not sums["seconds_sampling"]:
+        return ""
+    steps = sum("seconds" in record for record in records)
+    return (f"<p>{sums['seconds'] / steps:.3f} s a step: {sums['seconds_sampling'] / sums['seconds']:.0%} sampling and judging, "
+            f"{sums['seconds_learning'] / sums['seconds']:.0%} learning</p>")
+
+
+def _curves(records):
+    steps = [record for record in records if "seconds" in record]
+    for name, title in CURVES:
+        points = [(record["step"], record[name]) for record in steps if record.get(name) is not None]
+        if len(points) > 1:
+            lines = [(points, FAINT, 1, None), (running_mean(points), TRAIN, 2, None)]
+            yield f"<h2>{title}</h2>" + chart(lines, height=140)
+    points = [(record["step"], record["eval_entropy"]) for record in records if "eval_entropy" in record]
+    if len(points) > 1:
+        yield "<h2>Entropy, nats a token</h2>" + chart([(points, TRAIN, 2, None)], height=140)
+
+
+def _samples(last):
+    if not last.get("samples"):
+        return ""
+    cells = "".join(f"<tr><td>{html.escape(prompt)}</td><td>{html.escape(text)}</td><td>{reward:g}</td></tr>"
+                    for prompt, text, reward in last["samples"])
+    return f"<h2>Samples and their rewards</h2><table>{cells}</table>"
+
+
+def _rollout(trainer):
+    """The last rollout, each token coloured by its advantage and marked where it is clipped."""
+    shown = getattr(trainer, "last_rollout", None)
+    if shown is None:
+        return ""
+    rollout, advantages = shown
+    rows = rollout.take(np.arange(min(SHOWN, len(rollout))))
+    with no_grad():
+        ratio = np.exp(policy_logps(trainer.model, rows, trainer.config.temperature).numpy() - rows.old_logps)
+    width = ratio.shape[1]
+    advantages = np.broadcast_to(advantages[:, None] if advantages.ndim == 1 else advantages[:, :width], (len(advantages), width))
+    high = 1 + (trainer.config.clip if trainer.config.clip_high is None else trainer.config.clip_high)
+    lines = []
+    for i in range(len(rows)):
+        tokens = []
+        for t in np.flatnonzero(rows.actions[i]):
+            text, a, r = trainer.tokenizer.decode([int(rows.ids[i, t + 1])]), advantages[i, t], ratio[i, t]
+            clipped = (a > 0 and r > high) or (a < 0 and r < 1 - trainer.config.clip)
+            tokens.append(_token("⏎" if text == "\n" else text, a, r, clipped))
+        lines.append(f"<div><code>{html.escape(rows.prompts[i])}{''.join(tokens)}</code> reward {rows.rewards[i]:g}</div>")
+    legend = "blue: to become likelier; red: less likely; underlined: clipped after the last update. Point at a token for its numbers."
+    return f"<h2>The last rollout</h2><p>{legend}</p>{''.join(lines)}"
+
+
+def _token(text, advantage, ratio, clipped):
+    strength = min(abs(advantage) / 2, 1.0) * 0.6
+    colour = f"rgba(72,120,168,{strength:.2f})" if advantage > 0 else f"rgba(200,85,61,{strength:.2f})"
+    line = f"border-bottom:2px solid {INK}" if clipped else ""
+    return (f'<span style="background:{colour};{line}" title="advantage {advantage:.3f}, ratio {ratio:.3f}{", clipped" if clipped else ""}">'
+            f"{html.escape(text)}</span>")

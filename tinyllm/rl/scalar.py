@@ -1,0 +1,31 @@
+"""A number for every position: what reward models and value functions are.
+
+The network is a language model whose head has one output: a copy of the model with `head` exchanged for a map from its width to
+1. It works for every model here, since each ends in norm and head. The weight starts normal with std 1/√(C + 1), or at 0 for
+a value function that should begin by knowing nothing.
+"""
+
+import copy
+import math
+
+from ..nn import Linear, Module
+from .rewards import last_token_scores
+
+
+class ScalarModel(Module):
+    """values (B, T) for ids (B, T); `model` is copied, its weights with it. `generator` draws the head, None makes it 0."""
+
+    def __init__(self, model, generator=None):
+        self.backbone = copy.deepcopy(model)
+        width = model.config.n_embd
+        self.backbone.head = Linear(width, 1, bias=False, std=1 / math.sqrt(width + 1) if generator else 0.0, generator=generator)
+        self.requires_grad_().eval()
+
+    config = property(lambda self: self.backbone.config)
+
+    def forward(self, ids):
+        return self.backbone(ids).squeeze(-1)
+
+    def score(self, rows):
+        """The number at the last token of each of `rows`, (B,)."""
+        return last_token_scores(self(rows.ids), rows.mask)
