@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train a model on a text",
     "sample": "let a trained model write",
     "tokenizer": "train, inspect and use tokenizers",
+    "eval": "compare models",
     "gradcheck": "check derivatives against finite differences",
     "data": "list and fetch texts",
     "bench": "measure speed",

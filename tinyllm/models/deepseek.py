@@ -68,15 +68,15 @@ class DeepSeekConfig(Config):
     bias: bool = False                  # in the attention's maps down and out
     tied: bool = True                   # the head is the token table
     q_lora_rank: int | None = None      # the query by way of so many numbers; None: directly
-    kv_lora_rank: int = 64              # d_c, the latent
-    qk_nope_head_dim: int = 32          # d_n, of each head's key, without position
-    qk_rope_head_dim: int = 16          # d_r, turned, shared by all heads
-    v_head_dim: int = 32                # d_v
+    kv_lora_rank: int | None = None     # d_c, the latent; None: C / 2
+    qk_nope_head_dim: int | None = None     # d_n, of each head's key, without position; None: C / H
+    qk_rope_head_dim: int | None = None     # d_r, turned, shared by all heads; None: half of C / H
+    v_head_dim: int | None = None       # d_v; None: C / H
     ffn_dim: int | None = None          # of the dense blocks; None: two thirds of 4C, rounded up to a multiple of 32
     n_routed_experts: int = 8
     n_shared_experts: int = 1
     num_experts_per_tok: int = 2
-    moe_ffn_dim: int = 64
+    moe_ffn_dim: int | None = None      # of one expert; None: all together are as large as a dense block's
     first_k_dense: int = 1              # blocks before this one have no experts
     n_group: int = 1
     topk_group: int = 1
@@ -97,9 +97,15 @@ class DeepSeekConfig(Config):
     presets = PRESETS
 
     def __post_init__(self):
-        self.ffn_dim = swiglu_width(self.n_embd, 32) if self.ffn_dim is None else self.ffn_dim
-        self.check("vocab_size", "n_layer", "n_head", "n_embd", "block_size", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
-                   "v_head_dim", "ffn_dim", "n_routed_experts", "num_experts_per_tok", "moe_ffn_dim", "n_group", "topk_group",
+        self.check("vocab_size", "n_layer", "n_head", "n_embd", "block_size", "n_routed_experts")
+        D = self.n_embd // self.n_head
+        ffn_dim = swiglu_width(self.n_embd, 32) if self.ffn_dim is None else self.ffn_dim
+        sizes = dict(ffn_dim=ffn_dim, kv_lora_rank=self.n_embd // 2, qk_nope_head_dim=D, qk_rope_head_dim=max(2, D // 4 * 2), v_head_dim=D,
+                     moe_ffn_dim=-(-ffn_dim // (self.n_routed_experts + self.n_shared_experts)))
+        for name, size in sizes.items():
+            setattr(self, name, size if getattr(self, name) is None else getattr(self, name))
+        self.check("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
+                   "v_head_dim", "ffn_dim", "num_experts_per_tok", "moe_ffn_dim", "n_group", "topk_group",
                    *(["q_lora_rank"] if self.q_lora_rank is not None else []))
         E, k, G, kept = self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group
         if self.qk_rope_head_dim % 2:
