@@ -102,7 +102,7 @@ def _visit(node, watchers):
         if tensor is not None:
             tensor.grad = g.copy() if tensor.grad is None else tensor.grad + g
     plan = node.plan
-    for position, parent, gradient in zip(plan.positions, node.parents, plan.pull(g, *node.saved, *node.attributes)):
+    for position, parent, gradient in zip(plan.positions, node.parents, plan.pull(g, node.saved, node.attributes)):
         if type(gradient) is not ndarray:
             gradient = np.asarray(gradient)
         if watchers:

@@ -55,9 +55,10 @@ class Like:
 class Node:
     """One recorded operation: what made a tensor, from what, and what its rules will read.
 
-    `plan`: the rules to call; `parents`: the Node or leaf Tensor behind each input that wants a gradient (which inputs
-    these are, `plan.positions` says); `saved`, `attributes`: what the rules read; `index`: place in the order of creation; `g`: dL/dy while it is
-    being gathered; `retain`: a weak reference to the tensor that asked to keep it; `where`: a watcher's note.
+    `plan`: the rules to call; `parents`: the Node or leaf Tensor behind each input that wants a gradient (which these
+    are, `plan.positions` says); `saved`, `attributes`: what the rules read; `index`: place in the order of creation;
+    `g`: dL/dy while it is being gathered; `retain`: a weak reference to the tensor that asked to keep it; `where`: a
+    watcher's note.
     """
 
     __slots__ = ("plan", "parents", "saved", "attributes", "index", "shape", "dtype", "g", "retain", "where")
@@ -80,10 +81,10 @@ class Plan:
     `positions`: the places of these inputs; `names`: of what is kept. The functions are put together from the rules'
     signatures, as source, so that a node runs straight through them. For Multiply, where both inputs want gradients:
 
-        save = lambda y, a, b: (a, b)                               what to keep
-        pull = lambda g, a, b: (grad_a(g, b), grad_b(g, a))         from dL/dy to one dL/d(input) a position
+        save = lambda y, arrays: (arrays[0], arrays[1])                                     a and b are kept
+        pull = lambda g, saved, settings: (grad_a(g, saved[1]), grad_b(g, saved[0]))        one dL/d(input) a position
 
-    and for a primitive with attributes, such as Sum, `settings = lambda *, axis=None, keepdims=False: (axis, keepdims)`.
+    and for a primitive with attributes, such as Sum, `settle = lambda *, axis=None, keepdims=False: (axis, keepdims)`.
     """
 
     def __init__(self, primitive, needs, count):
@@ -96,24 +97,27 @@ class Plan:
         reads = {name for rule in rules for name in rule.reads}
         full = {name for rule in rules for name in rule.full_reads}
         self.names = tuple(n for n in ("y", *primitive.inputs, "shapes") if n in reads)
-        inputs = [f"*{n}" if n == primitive.variadic else n for n in primitive.inputs]
-        kept = [f"shapes({', '.join(inputs)})" if n == "shapes" else n if n in full else f"Like({n})" for n in self.names]
-        self.save = _function(["y", *inputs], kept, Like=Like, shapes=_shapes)
-        known = ["g", *self.names, *primitive.attributes]
-        calls = [rule.call(known, [p - rule.place for p in self.positions if p >= rule.place]) for rule in rules]
-        self.pull = _function(known, calls, **{f"grad_{rule.name}": rule.function for rule in rules})
-        self.settings = None
+        here = {n: f"arrays[{i}]" for i, n in enumerate(primitive.inputs)} | {"y": "y", "shapes": "shapes(arrays)"}
+        if primitive.variadic:
+            here[primitive.variadic] = f"tuple(arrays[{len(primitive.inputs) - 1}:])"
+        kept = [here[n] if n in full or n == "shapes" else f"Like({here[n]})" for n in self.names]
+        self.save = _function("y, arrays", kept, Like=Like, shapes=_shapes)
+        there = {"g": "g"} | {n: f"saved[{i}]" for i, n in enumerate(self.names)}
+        there |= {n: f"settings[{i}]" for i, n in enumerate(primitive.attributes)}
+        calls = [rule.call(there, [p - rule.place for p in self.positions if p >= rule.place]) for rule in rules]
+        self.pull = _function("g, saved, settings", calls, **{f"grad_{rule.name}": rule.function for rule in rules})
+        self.settle = None
         if primitive.attributes:
-            self.settings = _function(["*", *primitive.attributes], primitive.attributes)
-            self.settings.__kwdefaults__ = primitive.forward.__kwdefaults__
+            self.settle = _function("*, " + ", ".join(primitive.attributes), primitive.attributes)
+            self.settle.__kwdefaults__ = primitive.forward.__kwdefaults__
 
 
 def _function(parameters, results, **names):
     """`lambda parameters: (results)`, where `names` are the functions that `results` call."""
-    return eval(f"lambda {', '.join(parameters)}: ({''.join(f'{r}, ' for r in results)})", names)
+    return eval(f"lambda {parameters}: ({''.join(f'{r}, ' for r in results)})", names)
 
 
-def _shapes(*arrays):
+def _shapes(arrays):
     return tuple([np.shape(a) for a in arrays])
 
 
@@ -136,12 +140,12 @@ class Rule:
         """Positions of the inputs this rule answers for, of `count` inputs."""
         return tuple(range(self.place, count)) if self.joint else (self.place,)
 
-    def call(self, known, wanted):
-        """A call of the rule, as source; for a parameter that is not `known`, because no rule reads it, None is passed.
+    def call(self, where, wanted):
+        """A call of the rule, as source: `where` its arguments are found, None for a parameter that no rule reads.
 
         Of the gradients that the rule of a variadic input returns, those at `wanted` are picked.
         """
-        call = f"grad_{self.name}({', '.join(p if p in known else 'None' for p in self.parameters)})"
+        call = f"grad_{self.name}({', '.join(where.get(p, 'None') for p in self.parameters)})"
         return f"*[gradients[i] for gradients in [{call}] for i in {wanted}]" if self.joint else call
 
     @property
@@ -250,8 +254,8 @@ class Primitive:
                 node.shape = y.shape
                 node.dtype = y.dtype
                 node.g = node.retain = node.where = None
-                node.attributes = plan.settings(**attributes) if plan.settings else ()
-                node.saved = saved = plan.save(y, *arrays)
+                node.attributes = plan.settle(**attributes) if plan.settle else ()
+                node.saved = saved = plan.save(y, arrays)
                 if saved:
                     lock(saved)
         if switches.watchers:
