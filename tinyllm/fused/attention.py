@@ -23,9 +23,11 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.matmul import product
-from ._op import NOWHERE, Fused
+from ._op import NOWHERE, Fused, rows
+from .rope import Rope, turn_rows
 from .softmax import Softmax
+
+EVERYTHING = 1 << 40        # a window that no text fills
 
 
 @functools.lru_cache(maxsize=16)
@@ -46,41 +48,6 @@ def hidden(queries, keys, causal=True, window=None):
     return mask
 
 
-@functools.lru_cache(maxsize=16)
-def _penalty(dtype, *span):
-    """`hidden` as numbers to add to scores: 0 or -∞."""
-    mask = hidden(*span)
-    return None if mask is None else np.where(mask, -np.inf, 0).astype(dtype)
-
-
-def attend(q, k, v, causal, window, keep, mask=None, out=None):
-    """(y, weights before dropout), on arrays whose leading axes broadcast."""
-    weights = product(q, k.mT)
-    weights *= weights.dtype.type(1 / math.sqrt(q.shape[-1]))
-    penalty = _penalty(weights.dtype, q.shape[-2], k.shape[-2], causal, window)
-    if penalty is not None:
-        weights += penalty
-    if mask is not None:
-        np.copyto(weights, -np.inf, where=mask)
-    weights -= weights.max(axis=-1, keepdims=True)
-    np.exp(weights, out=weights)
-    weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = weights if keep is None else weights * keep
-    return product(mixed, v) if out is None else np.matmul(mixed, v, out=out), weights
-
-
-def attend_backward(g, y, q, k, v, weights, keep):
-    """(dq, dk, dv) of `attend`, in the shapes of y and of weightsᵀ g."""
-    dv = product((weights if keep is None else weights * keep).mT, g)
-    dscores = product(g, v.mT)
-    if keep is not None:
-        dscores *= keep
-    dscores -= (g * y).sum(axis=-1, keepdims=True)
-    dscores *= weights
-    dscores *= weights.dtype.type(1 / math.sqrt(q.shape[-1]))
-    return product(dscores, k), product(dscores.mT, q), dv
-
-
 def _grouped(q, k, v):
     """Query heads by the key/value head that serves them: q (..., K, H/K, T, D), k and v (..., K, 1, S, D)."""
     if q.shape[:-2] == k.shape[:-2]:
@@ -95,6 +62,47 @@ def _for_groups(mask, grouped, query):
     return mask if mask is None or grouped.ndim == query.ndim else mask[..., None, :, :]
 
 
+@functools.cache
+def _kernels():
+    from . import attention_kernels         # needs numba to be imported
+    return attention_kernels
+
+
+def attend(q, k, v, y, causal, window, keep, mask):
+    """Fill y (B, H, T, E) from q (B, H, T, D), k (B, K, S, D), v (B, K, S, E); returns the logarithms of the rows' sums."""
+    logsum = np.empty(q.shape[:-1], q.dtype)
+    if y.size:
+        _kernels().forward(q, k, v, y, logsum, *_options(q, k, causal, window, keep, mask))
+    return logsum
+
+
+def attend_backward(g, q, k, v, logsum, dq, dk, dv, causal, window, keep, mask):
+    """Fill dq, dk and dv, the last two given as zeros."""
+    if g.size:
+        _kernels().backward(q, k, v, g, logsum, dq, dk, dv, *_options(q, k, causal, window, keep, mask))
+
+
+def _options(q, k, causal, window, keep, mask):
+    shape = (*q.shape[:-1], k.shape[-2])
+    keep = np.empty((0,) * 4, q.dtype) if keep is None else np.asarray(keep, q.dtype).reshape(shape)
+    if mask is None:
+        mask = np.empty((0,) * 4, bool)
+    else:
+        mask = np.broadcast_to(mask.reshape(-1, *mask.shape[-3:]) if mask.ndim > 2 else mask, shape)
+    return keep, mask, q.dtype.type(1 / math.sqrt(q.shape[-1])), causal, EVERYTHING if window is None else window
+
+
+def _four_axes(x):
+    """(..., H, T, D) as (B, H, T, D)."""
+    return x if x.ndim == 4 else x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]) if x.ndim > 2 else x[None, None]
+
+
+def _by_position(shape, dtype, make=np.empty):
+    """An array (B, H, T, D) that lies in memory as (B, T, H, D): its heads can be put side by side without a copy."""
+    B, H, T, D = shape
+    return make((B, T, H, D), dtype).transpose(0, 2, 1, 3)
+
+
 class Attention(Fused):
     """y = softmax(q kᵀ / √D) v, hidden keys left out"""
 
@@ -102,24 +110,23 @@ class Attention(Fused):
         return weighted(*qkv, causal, window, keep, mask)[0]
 
     def forward(*qkv, causal=True, window=None, keep=None, mask=None, saved=NOWHERE):
-        q, k, v = _grouped(*qkv)
-        keep = None if keep is None else keep.reshape((*q.shape[:-1], k.shape[-2]))
-        y, saved.weights = attend(q, k, v, causal, window, keep, _for_groups(mask, q, qkv[0]))
-        return y.reshape((*qkv[0].shape[:-1], v.shape[-1]))
+        q, k, v = map(_four_axes, qkv)
+        y = _by_position((*q.shape[:-1], v.shape[-1]), q.dtype)
+        saved.logsum = attend(q, k, v, y, causal, window, keep, mask)
+        return y if qkv[0].ndim == 4 else y.reshape((*qkv[0].shape[:-1], v.shape[-1]))
 
-    def grad_qkv(g, y, qkv, keep, saved):
-        q, k, v = _grouped(*qkv)
-        keep = None if keep is None else keep.reshape(saved.weights.shape)
-        dq, dk, dv = attend_backward(g.reshape((*q.shape[:-1], -1)), y.reshape((*q.shape[:-1], -1)), q, k, v, saved.weights, keep)
-        if q.ndim > qkv[0].ndim:        # a key head collects from the query heads it serves
-            dk, dv = dk.sum(axis=-3), dv.sum(axis=-3)
-        return dq.reshape(qkv[0].shape), dk, dv
+    def grad_qkv(g, qkv, causal, window, keep, mask, saved):
+        q, k, v = map(_four_axes, qkv)
+        dq, dk, dv = (_by_position(x.shape, x.dtype, np.zeros) for x in (q, k, v))
+        attend_backward(_four_axes(g), q, k, v, saved.logsum, dq, dk, dv, causal, window, keep, mask)
+        return [d.reshape(x.shape) for d, x in zip((dq, dk, dv), qkv)]
 
     def samples(rng):
         for (h, t), (k, s), attributes in (((2, 3), (2, 3), {}), ((4, 3), (2, 3), {}), ((2, 2), (1, 5), {}),
                                            ((2, 3), (2, 3), {"causal": False}), ((2, 5), (2, 5), {"window": 2})):
             yield rng.normal(size=(2, h, t, 4)), rng.normal(size=(2, k, s, 4)), rng.normal(size=(2, k, s, 4)), attributes
         yield rng.normal(size=(3, 2)), rng.normal(size=(3, 2)), rng.normal(size=(3, 5)), {}
+        yield *rng.normal(size=(3, 2, 2, 1, 3, 2)), {}
         yield *rng.normal(size=(3, 2, 4, 3, 2)), {"keep": 2.0 * (rng.random((2, 4, 3, 3)) < 0.5)}
         padding = np.zeros((2, 1, 3, 3), bool)
         padding[0, :, 1:, 0] = True
@@ -128,42 +135,64 @@ class Attention(Fused):
 
 
 class SelfAttention(Fused):
-    """y (B, T, C) = attention of the heads packed in qkv (B, T, 3C)"""
+    """y (B, T, H·D) = attention of H query, K key and K value heads packed in qkv (B, T, (H + 2K) D)"""
 
-    def definition(qkv, *, n_head, causal=True, window=None, keep=None):
-        B, T, C3 = qkv.shape
-        heads = qkv.reshape(B, T, 3, n_head, -1).transpose(2, 0, 3, 1, 4)                # (3, B, H, T, D)
-        y = weighted(heads[0], heads[1], heads[2], causal, window, keep)[0]              # (B, H, T, D)
-        return y.transpose(0, 2, 1, 3).reshape(B, T, C3 // 3)
+    def definition(qkv, *, n_head, n_kv_head=None, rotation=None, causal=True, window=None, keep=None):
+        K = n_head if n_kv_head is None else n_kv_head
+        B, T, width = qkv.shape
+        heads = qkv.reshape(B, T, n_head + 2 * K, -1).transpose(0, 2, 1, 3)              # (B, H + 2K, T, D)
+        q, k, v = heads[:, :n_head], heads[:, n_head:n_head + K], heads[:, n_head + K:]
+        if rotation is not None:
+            tables = [angles.astype(qkv.dtype) for angles in rotation[:2]]
+            q, k = (Rope.definition(x, *tables, interleaved=rotation[2]) for x in (q, k))
+        y = weighted(q, k, v, causal, window, keep)[0]                                   # (B, H, T, D)
+        return y.transpose(0, 2, 1, 3).reshape(B, T, -1)
 
-    def forward(qkv, *, n_head, causal=True, window=None, keep=None, saved=NOWHERE):
-        B, T, C3 = qkv.shape
-        y = np.empty((B, T, C3 // 3), qkv.dtype)
-        _, saved.weights = attend(*_unpacked(qkv, n_head), causal, window, keep, out=_heads(y, n_head))
-        return y
+    def forward(qkv, *, n_head, n_kv_head=None, rotation=None, causal=True, window=None, keep=None, saved=NOWHERE):
+        q, k, v = _unpacked(qkv, n_head, n_kv_head, rotation)
+        y = _by_position(q.shape, q.dtype)
+        saved.logsum = attend(q, k, v, y, causal, window, keep, None)
+        return _packed(y)
 
-    def grad_qkv(g, y, qkv, n_head, keep, saved):
-        dqkv = np.empty(qkv.shape, qkv.dtype)
-        grads = attend_backward(_heads(g, n_head), _heads(y, n_head), *_unpacked(qkv, n_head), saved.weights, keep)
-        for to, gradient in zip(_unpacked(dqkv, n_head), grads):
-            to[...] = gradient
-        return dqkv
+    def grad_qkv(g, qkv, n_head, n_kv_head, rotation, causal, window, keep, saved):
+        q, k, v = _unpacked(qkv, n_head, n_kv_head, rotation)
+        dqkv = np.zeros(qkv.shape, qkv.dtype)
+        dq, dk, dv = _unpacked(dqkv, n_head, n_kv_head)
+        g = g.reshape(*g.shape[:2], n_head, -1).transpose(0, 2, 1, 3)
+        attend_backward(g, q, k, v, saved.logsum, dq, dk, dv, causal, window, keep, None)
+        return dqkv if rotation is None else _turned(dqkv, dq.shape[1] + dk.shape[1], rotation, back=True)
 
     def samples(rng):
         yield rng.normal(size=(2, 3, 12)), {"n_head": 2}
         yield rng.normal(size=(1, 4, 6)), {"n_head": 1, "window": 2}
         yield rng.normal(size=(2, 2, 12)), {"n_head": 4, "causal": False}
         yield rng.normal(size=(2, 3, 12)), {"n_head": 2, "keep": 2.0 * (rng.random((2, 2, 3, 3)) < 0.5)}
+        angles = rng.normal(size=(3, 2))
+        for interleaved in (False, True):
+            yield rng.normal(size=(2, 3, 16)), {"n_head": 2, "n_kv_head": 1, "rotation": (np.cos(angles), np.sin(angles), interleaved)}
 
 
-def _heads(x, n_head):
-    """A view of x (B, T, C) as (B, H, T, D)."""
-    return x.reshape(*x.shape[:2], n_head, -1).transpose(0, 2, 1, 3)
+def _unpacked(qkv, n_head, n_kv_head=None, rotation=None):
+    """Views (B, H or K, T, D) of the queries, keys and values in (B, T, (H + 2K) D); with a rotation, of turned queries and keys."""
+    K = n_head if n_kv_head is None else n_kv_head
+    heads = qkv.reshape(*qkv.shape[:2], n_head + 2 * K, -1).transpose(0, 2, 1, 3)
+    turned = heads
+    if rotation is not None:
+        turned = _turned(qkv, n_head + K, rotation).reshape(*qkv.shape[:2], n_head + 2 * K, -1).transpose(0, 2, 1, 3)
+    return turned[:, :n_head], turned[:, n_head:n_head + K], heads[:, n_head + K:]
 
 
-def _unpacked(qkv, n_head):
-    """Views (3, B, H, T, D) of queries, keys and values packed in (B, T, 3C)."""
-    return qkv.reshape(*qkv.shape[:2], 3, n_head, -1).transpose(2, 0, 3, 1, 4)
+def _turned(qkv, heads, rotation, back=False):
+    """A copy of `qkv` whose first `heads` heads are turned by their positions' angles, or back."""
+    (cos, sin, interleaved), y = rotation, qkv.copy()
+    cos, sin = (rows(np.broadcast_to(x, (*qkv.shape[:2], x.shape[-1])) if x.ndim > 2 else x).astype(qkv.dtype, copy=False) for x in (cos, sin))
+    turn_rows(rows(qkv), cos, -sin if back else sin, heads, interleaved, rows(y))
+    return y
+
+
+def _packed(y):
+    """(B, H, T, D) as (B, T, H·D)."""
+    return y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
 
 
 def weighted(query, key, value, causal=True, window=None, keep=None, mask=None):
@@ -205,21 +234,23 @@ def attention(query, key, value, *, causal=True, window=None, keep=None, mask=No
 def _check(query, key, value):
     q, k, v = query.shape, key.shape, value.shape
     heads = q[:-2] == k[:-2] or len(q) > 2 and len(q) == len(k) and q[:-3] == k[:-3] and k[-3] and q[-3] % k[-3] == 0
-    if not (len(q) >= 2 and k[:-1] == v[:-1] and q[-1] == k[-1] and heads and q[-2] <= k[-2]):
+    if not (len(q) >= 2 and k[:-1] == v[:-1] and q[-1] == k[-1] and heads and q[-2] <= k[-2] and q[-1]):
         raise ValueError(f"attention: query {q}, key {k}, value {v}; expected query (..., H, T, D), key (..., K, S, D) and value "
                          "(..., K, S, any) with H a multiple of K and S at least T")
 
 
-def self_attention(qkv, n_head, *, causal=True, window=None, keep=None):
-    """Attention of a sequence to itself, heads packed as one linear map leaves them: (B, T, 3C) -> (B, T, C).
+def self_attention(qkv, n_head, n_kv_head=None, *, rotation=None, causal=True, window=None, keep=None):
+    """Attention of a sequence to itself, heads packed as one linear map leaves them: (B, T, (H + 2K) D) -> (B, T, H·D).
 
-    The last axis of `qkv` holds queries, keys, values, each `n_head` heads of C / n_head numbers. The rest is as in
-    `attention`.
+    The last axis of `qkv` holds `n_head` heads of queries, then `n_kv_head` (None: as many) of keys and of values.
+    `rotation` (cos, sin, interleaved) turns queries and keys, as in `rope`. The rest is as in `attention`.
 
     >>> import numpy as np, tinyllm as tl
     >>> self_attention(tl.Tensor(np.ones((1, 4, 12), np.float32)), n_head=2).shape
     (1, 4, 4)
     """
-    if qkv.ndim != 3 or qkv.shape[-1] % (3 * n_head):
-        raise ValueError(f"self_attention: qkv {qkv.shape} with n_head={n_head}; expected (B, T, 3C) with C a multiple of n_head")
-    return SelfAttention.apply(qkv, n_head=n_head, causal=causal, window=window, keep=keep)
+    heads = n_head + 2 * (n_head if n_kv_head is None else n_kv_head)
+    if qkv.ndim != 3 or qkv.shape[-1] % heads or n_head % (n_kv_head or n_head):
+        raise ValueError(f"self_attention: qkv {qkv.shape} with n_head={n_head}, n_kv_head={n_kv_head}; expected (B, T, (H + 2K) D) "
+                         f"with H a multiple of K, that is a last axis that is a multiple of {heads}")
+    return SelfAttention.apply(qkv, n_head=n_head, n_kv_head=n_kv_head, rotation=rotation, causal=causal, window=window, keep=keep)

@@ -13,13 +13,39 @@ import numpy as np
 
 from .. import ops
 from ..engine import Tensor, as_array
-from ._op import NOWHERE, Fused
+from ._op import NOWHERE, Fused, rows
+from .kernels import kernel
+from .vector_math import exp, largest
 
 
 def share(targets, ignore_index, reduction):
     """What each row's loss is multiplied by before the rows are added up: 1/kept, 1 or 0."""
     kept = targets != ignore_index
     return kept / max(np.count_nonzero(kept), 1) if reduction == "mean" else kept.astype(np.float64)
+
+
+@kernel("in2 ids1 in1 out1 out1")
+def cross_entropy_rows(logits, targets, weight, losses, logsum):
+    """losses, each times its weight, and of each row log Σ e^z; a target that is ignored has weight 0."""
+    for n in range(logits.shape[0]):
+        row = logits[n]
+        top = largest(row)
+        total = logits.dtype.type(0)
+        for v in range(row.size):
+            total += exp(row[v] - top)
+        log = logits.dtype.type(0) if top == np.inf else np.log(total)
+        logsum[n] = top + log
+        losses[n] = (log - (row[targets[n]] - top)) * weight[n]
+
+
+@kernel("in2 ids1 in1 in1 out2")
+def cross_entropy_rows_backward(logits, targets, g, logsum, dz):
+    """dz = (e^(z - logsum) - [v = target]) g"""
+    for n in range(logits.shape[0]):
+        row, out, minus, by = logits[n], dz[n], logsum[n], g[n]
+        for v in range(row.size):
+            out[v] = exp(row[v] - minus) * by
+        out[targets[n]] -= by
 
 
 class CrossEntropy(Fused):
@@ -34,20 +60,14 @@ class CrossEntropy(Fused):
 
     def forward(logits, targets, *, ignore_index=-100, reduction="mean", saved=NOWHERE):
         saved.weight = weight = share(targets, ignore_index, reduction).astype(logits.dtype)
-        saved.places = places = np.where(targets == ignore_index, 0, targets)[..., None]
-        shifted = logits - np.max(logits, axis=-1, keepdims=True)
-        chosen = np.take_along_axis(shifted, places, -1)[..., 0]
-        p = np.exp(shifted, out=shifted)
-        total = np.sum(p, axis=-1, keepdims=True)
-        saved.p = np.divide(p, total, out=p)
-        losses = (np.log(total[..., 0]) - chosen) * weight
-        return losses if reduction == "none" else np.sum(losses)
+        saved.places = places = np.where(targets == ignore_index, 0, targets).astype(np.int64).reshape(-1)
+        losses, saved.logsum = losses_and_logsum = np.empty((2, places.size), logits.dtype)
+        cross_entropy_rows(rows(logits), places, weight.reshape(-1), *losses_and_logsum)
+        return losses.reshape(targets.shape) if reduction == "none" else losses.sum()
 
-    def grad_logits(g, saved):
-        g = (g * saved.weight)[..., None]
-        dz = saved.p * g                                                                  # p · g …
-        at = np.take_along_axis(dz, saved.places, -1) - g
-        np.put_along_axis(dz, saved.places, at, -1)                                       # … minus g at the target
+    def grad_logits(g, logits, saved):
+        dz = np.empty(logits.shape, logits.dtype)
+        cross_entropy_rows_backward(rows(logits), saved.places, (g * saved.weight).reshape(-1), saved.logsum, rows(dz))
         return dz
 
     def samples(rng):

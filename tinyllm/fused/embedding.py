@@ -10,6 +10,16 @@ import numpy as np
 from .. import ops
 from ..engine import as_array
 from ._op import Fused, rows
+from .kernels import kernel
+
+
+@kernel("in2 ids1 out2")
+def scatter_rows(g, ids, dw):
+    """dw[ids[n]] += g[n], in the order of n."""
+    for n in range(ids.size):
+        row, total = g[n], dw[ids[n]]
+        for c in range(row.size):
+            total[c] += row[c]
 
 
 class Embedding(Fused):
@@ -22,11 +32,7 @@ class Embedding(Fused):
 
     def grad_weight(g, ids, weight):
         dw = np.zeros(weight.shape, g.dtype)
-        flat = np.ravel(ids)
-        if flat.size:
-            order = np.argsort(flat, kind="stable")     # equal ids side by side, then one sum for each run
-            starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
-            dw[flat[order[starts]]] = np.add.reduceat(rows(g)[order] if g.ndim > 1 else g[None], starts, axis=0)
+        scatter_rows(rows(g), np.ascontiguousarray(ids, np.int64).reshape(-1), dw)
         return dw
 
     def samples(rng):

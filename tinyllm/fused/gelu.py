@@ -12,10 +12,60 @@ import math
 import numpy as np
 
 from .. import ops
-from ._op import NOWHERE, Fused
+from ._op import Fused, flat
+from .kernels import kernel
+from .vector_math import erfc_times, exp
 
 C = math.sqrt(2 / math.pi)
 A = 0.044715
+
+
+@kernel("in1 out1")
+def gelu_tanh(x, y):
+    """y = x / (1 + e^(-2u)), for (1 + tanh u)/2 = 1 / (1 + e^(-2u))."""
+    one, a, c = x.dtype.type(1), x.dtype.type(-2 * C * A), x.dtype.type(-2 * C)
+    for i in range(x.size):
+        v = x[i]
+        y[i] = v / (one + exp(v * (c + a * v * v)))
+
+
+@kernel("in1 in1 out1")
+def gelu_tanh_backward(x, g, dx):
+    """With s = (1 + tanh u)/2: y' = s + x s (1 - s) 2u'."""
+    kind = x.dtype.type
+    one, zero, a, c = kind(1), kind(0), kind(-2 * C * A), kind(-2 * C)
+    a3, c1 = kind(6 * C * A), kind(2 * C)
+    for i in range(x.size):
+        v = x[i]
+        e = exp(v * (c + a * v * v))
+        s = one / (one + e)
+        rest = zero if s == zero else s * (e * s)       # s (1 - s), without the difference; e may be infinite
+        dx[i] = g[i] * (s + v * rest * (c1 + a3 * v * v))
+
+
+@kernel("in1 out1")
+def gelu_erf(x, y):
+    """y = x Φ(x), where Φ(x) = erfc(-x/√2)/2."""
+    kind = x.dtype.type
+    half, one, root, zero = kind(0.5), kind(1), kind(math.sqrt(0.5)), kind(0)
+    for i in range(x.size):
+        v = x[i]
+        z = abs(v) * root
+        tail = half * erfc_times(z, exp(-z * z))                    # Φ(-|v|)
+        y[i] = v * (one - tail if v > zero else tail)
+
+
+@kernel("in1 in1 out1")
+def gelu_erf_backward(x, g, dx):
+    """y' = Φ(x) + x φ(x)."""
+    kind = x.dtype.type
+    half, one, root, zero, density = kind(0.5), kind(1), kind(math.sqrt(0.5)), kind(0), kind(1 / math.sqrt(2 * math.pi))
+    for i in range(x.size):
+        v = x[i]
+        z = abs(v) * root
+        e = exp(-z * z)
+        tail = half * erfc_times(z, e)
+        dx[i] = g[i] * ((one - tail if v > zero else tail) + density * v * e)
 
 
 class Gelu(Fused):
@@ -26,36 +76,15 @@ class Gelu(Fused):
             return 0.5 * x * (1 + ops.tanh(C * (x + A * x * x * x)))
         return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
 
-    def forward(x, *, approximate="none", saved=NOWHERE):
-        if approximate == "tanh":
-            t = x * x
-            t *= C * A
-            t += C
-            t *= x
-            np.tanh(t, out=t)
-        else:
-            t = ops.elementwise.Erf.forward(x * math.sqrt(0.5))
-        saved.t = t                     # tanh u, or erf(x/√2)
-        y = t + 1
-        y *= x
-        y *= 0.5
+    def forward(x, *, approximate="none"):
+        y = np.empty(x.shape, x.dtype)
+        (gelu_tanh if approximate == "tanh" else gelu_erf)(flat(x), flat(y))
         return y
 
-    def grad_x(g, x, approximate, saved):
-        t = saved.t
-        if approximate == "tanh":
-            slope = x * x
-            slope *= 3 * A * C
-            slope += C                  # du/dx
-            slope *= 1 - t * t
-        else:
-            slope = np.exp(-0.5 * x * x) * C
-        slope *= x
-        slope += t
-        slope += 1
-        slope *= 0.5
-        slope *= g
-        return slope
+    def grad_x(g, x, approximate):
+        dx = np.empty(x.shape, x.dtype)
+        (gelu_tanh_backward if approximate == "tanh" else gelu_erf_backward)(flat(x), flat(g), flat(dx))
+        return dx
 
     def samples(rng):
         for approximate in ("none", "tanh"):

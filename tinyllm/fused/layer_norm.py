@@ -12,7 +12,54 @@ directions out of ĝ: the constant one and x̂ itself, for moving x along either
 import numpy as np
 
 from .. import ops
-from ._op import NOWHERE, Fused
+from ._op import NOWHERE, Fused, rows, vector
+from .kernels import kernel
+
+
+@kernel("in2 in1 in1 number out2 out1 out1")
+def layer_norm_rows(x, weight, bias, eps, y, mean, r):
+    """y, and of each row the mean and r = 1/σ."""
+    one, zero = x.dtype.type(1), x.dtype.type(0)
+    share = one / x.dtype.type(x.shape[1])
+    for i in range(x.shape[0]):
+        row, out = x[i], y[i]
+        total = zero
+        for j in range(row.size):
+            total += row[j]
+        m = total * share
+        square = zero
+        for j in range(row.size):
+            square += (row[j] - m) * (row[j] - m)
+        s = one / np.sqrt(square * share + eps)
+        for j in range(row.size):
+            out[j] = (row[j] - m) * s * weight[j] + bias[j]
+        mean[i], r[i] = m, s
+
+
+@kernel("in2 in2 in1 in1 in1 out2")
+def layer_norm_rows_backward(g, x, weight, mean, r, dx):
+    """dx = (ĝ - mean(ĝ) - x̂ · mean(ĝ · x̂)) r"""
+    zero = x.dtype.type(0)
+    share = x.dtype.type(1) / x.dtype.type(x.shape[1])
+    for i in range(x.shape[0]):
+        row, g_row, out, m, s = x[i], g[i], dx[i], mean[i], r[i]
+        total = along = zero
+        for j in range(row.size):
+            t = g_row[j] * weight[j]
+            total += t
+            along += t * (row[j] - m)
+        total, along = total * share, along * share * s * s
+        for j in range(row.size):
+            out[j] = (g_row[j] * weight[j] - total - (row[j] - m) * along) * s
+
+
+@kernel("in2 in2 in1 in1 out1")
+def layer_norm_weight(g, x, mean, r, dweight):
+    """dweight (given as zeros) = Σ over rows of g x̂"""
+    for i in range(x.shape[0]):
+        row, g_row, m, s = x[i], g[i], mean[i], r[i]
+        for j in range(row.size):
+            dweight[j] += g_row[j] * (row[j] - m) * s
 
 
 class LayerNorm(Fused):
@@ -24,25 +71,22 @@ class LayerNorm(Fused):
         return centred / ops.sqrt(variance + eps) * weight + bias
 
     def forward(x, weight, bias, *, eps=1e-5, saved=NOWHERE):
-        saved.xhat = xhat = x - np.mean(x, axis=-1, keepdims=True)
-        variance = np.einsum("...c,...c->...", xhat, xhat)[..., None] / x.shape[-1]
-        saved.sigma = sigma = np.sqrt(variance + eps)
-        xhat /= sigma
-        y = xhat * weight
-        y += bias
+        C, y = x.shape[-1], np.empty(x.shape, x.dtype)
+        saved.mean, saved.r = mean, r = np.empty((2, y.size // max(C, 1)), x.dtype)
+        layer_norm_rows(rows(x), vector(weight, C, x.dtype), vector(bias, C, x.dtype), eps, rows(y), mean, r)
         return y
 
-    def grad_x(g, weight, saved):
-        xhat, g = saved.xhat, g * weight
-        along = np.einsum("...c,...c->...", g, xhat)[..., None] / g.shape[-1]     # mean(g · x̂)
-        g -= np.mean(g, axis=-1, keepdims=True)
-        g -= xhat * along
-        g /= saved.sigma
-        return g
+    def grad_x(g, x, weight, saved):
+        dx = np.empty(x.shape, x.dtype)
+        layer_norm_rows_backward(rows(g), rows(x), vector(weight, x.shape[-1], x.dtype), saved.mean, saved.r, rows(dx))
+        return dx
 
-    def grad_weight(g, saved): return g * saved.xhat
+    def grad_weight(g, x, saved):
+        dweight = np.zeros(x.shape[-1], x.dtype)
+        layer_norm_weight(rows(g), rows(x), saved.mean, saved.r, dweight)
+        return dweight
 
-    def grad_bias(g): return g
+    def grad_bias(g): return rows(g).sum(axis=0)
 
     def samples(rng):
         yield rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=3), {}

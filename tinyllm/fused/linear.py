@@ -6,6 +6,8 @@ However many leading axes x has, its vectors are the rows of one matrix, so that
 a single large one, and the sum over the batch that dL/dW asks for happens inside it.
 """
 
+import numpy as np
+
 from .. import ops
 from ..ops.matmul import product
 from ._op import Fused, rows
@@ -19,7 +21,8 @@ class Linear(Fused):
 
     def forward(x, weight, bias):
         y = product(rows(x), weight.T)
-        y += bias
+        if type(bias) is np.ndarray:
+            y += bias
         return y.reshape(*x.shape[:-1], len(weight))
 
     def grad_x(g, x, weight): return product(rows(g), weight).reshape(x.shape)

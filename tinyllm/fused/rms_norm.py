@@ -10,7 +10,47 @@ LayerNorm without the mean: only the direction of x̂ itself drops out of the gr
 import numpy as np
 
 from .. import ops
-from ._op import NOWHERE, Fused
+from ._op import NOWHERE, Fused, rows, vector
+from .kernels import kernel
+
+
+@kernel("in2 in1 number out2 out1")
+def rms_norm_rows(x, weight, eps, y, scale):
+    """y, and of each row the scale r."""
+    one = x.dtype.type(1)
+    share = one / x.dtype.type(x.shape[1])
+    for i in range(x.shape[0]):
+        row, out = x[i], y[i]
+        square = x.dtype.type(0)
+        for j in range(row.size):
+            square += row[j] * row[j]
+        r = one / np.sqrt(square * share + eps)
+        for j in range(row.size):
+            out[j] = row[j] * r * weight[j]
+        scale[i] = r
+
+
+@kernel("in2 in2 in1 in1 out2")
+def rms_norm_rows_backward(g, x, weight, scale, dx):
+    """dx = r (ĝ - x̂ · mean(ĝ · x̂))"""
+    share = x.dtype.type(1) / x.dtype.type(x.shape[1])
+    for i in range(x.shape[0]):
+        row, g_row, out, r = x[i], g[i], dx[i], scale[i]
+        along = x.dtype.type(0)
+        for j in range(row.size):
+            along += g_row[j] * weight[j] * row[j]
+        along *= share * r * r
+        for j in range(row.size):
+            out[j] = (g_row[j] * weight[j] - row[j] * along) * r
+
+
+@kernel("in2 in2 in1 out1")
+def rms_norm_weight(g, x, scale, dweight):
+    """dweight (given as zeros) = Σ over rows of g x̂"""
+    for i in range(x.shape[0]):
+        row, g_row, r = x[i], g[i], scale[i]
+        for j in range(row.size):
+            dweight[j] += g_row[j] * row[j] * r
 
 
 class RMSNorm(Fused):
@@ -21,18 +61,20 @@ class RMSNorm(Fused):
         return x / ops.sqrt(ops.mean(x * x, axis=-1, keepdims=True) + eps) * weight
 
     def forward(x, weight, *, eps=1e-5, saved=NOWHERE):
-        square = np.einsum("...c,...c->...", x, x)[..., None] / x.shape[-1]
-        saved.r = r = 1 / np.sqrt(square + eps)
-        saved.xhat = xhat = x * r
-        return xhat * weight
+        C, y = x.shape[-1], np.empty(x.shape, x.dtype)
+        saved.r = r = np.empty(y.size // max(C, 1), x.dtype)
+        rms_norm_rows(rows(x), vector(weight, C, x.dtype), eps, rows(y), r)
+        return y
 
-    def grad_x(g, weight, saved):
-        xhat, g = saved.xhat, g * weight
-        g -= xhat * (np.einsum("...c,...c->...", g, xhat)[..., None] / g.shape[-1])
-        g *= saved.r
-        return g
+    def grad_x(g, x, weight, saved):
+        dx = np.empty(x.shape, x.dtype)
+        rms_norm_rows_backward(rows(g), rows(x), vector(weight, x.shape[-1], x.dtype), saved.r, rows(dx))
+        return dx
 
-    def grad_weight(g, saved): return g * saved.xhat
+    def grad_weight(g, x, saved):
+        dweight = np.zeros(x.shape[-1], x.dtype)
+        rms_norm_weight(rows(g), rows(x), saved.r, dweight)
+        return dweight
 
     def samples(rng):
         yield rng.normal(size=(2, 3)), rng.normal(size=3), {}

@@ -11,23 +11,48 @@ rotation's transpose is the rotation back, so the gradient is turned by minus th
 import numpy as np
 
 from .. import ops
-from ._op import Fused
-
-
-def turn(x, cos, sin, interleaved):
-    """Each pair of the last axis of `x` turned by the angle of (cos, sin)."""
-    first, second = _pair(x.shape[-1], interleaved)
-    a, b = x[first], x[second]
-    y = np.empty(x.shape, x.dtype)
-    y[first] = a * cos - b * sin
-    y[second] = a * sin + b * cos
-    return y
+from ._op import Fused, rows
+from .kernels import kernel
 
 
 def _pair(size, interleaved):
     """Where the two numbers of every pair are."""
     return ((..., slice(0, None, 2)), (..., slice(1, None, 2))) if interleaved else (
         (..., slice(0, size // 2)), (..., slice(size // 2, None)))
+
+
+@kernel("in2 in2 in2 int int out2")
+def turn_rows(x, cos, sin, heads, interleaved, y):
+    """Turn the first `heads` heads of each row of x into y; row n takes row n of the tables, which repeat."""
+    half = cos.shape[1]
+    for n in range(x.shape[0]):
+        c, s = cos[n % cos.shape[0]], sin[n % cos.shape[0]]
+        for h in range(heads):
+            row, out = x[n, 2 * h * half:2 * (h + 1) * half], y[n, 2 * h * half:2 * (h + 1) * half]
+            if interleaved:
+                for i in range(half):
+                    a, b = row[2 * i], row[2 * i + 1]
+                    out[2 * i], out[2 * i + 1] = a * c[i] - b * s[i], a * s[i] + b * c[i]
+            else:
+                first, second, out_first, out_second = row[:half], row[half:], out[:half], out[half:]
+                for i in range(half):
+                    out_first[i] = first[i] * c[i] - second[i] * s[i]
+                    out_second[i] = first[i] * s[i] + second[i] * c[i]
+
+
+def turn(x, cos, sin, interleaved):
+    """Each pair of the last axis of `x` turned by the angle of (cos, sin)."""
+    y = np.empty(x.shape, x.dtype)
+    if x.size:
+        turn_rows(rows(x), *(table(angles, x) for angles in (cos, sin)), 1, interleaved, rows(y))
+    return y
+
+
+def table(angles, x):
+    """cos or sin (T, D/2) as it is; for tables with a batch of their own, one row for each row of x."""
+    if angles.ndim > 2:
+        angles = np.broadcast_to(angles, (*x.shape[:-1], angles.shape[-1]))
+    return rows(angles.astype(x.dtype, copy=False))
 
 
 class Rope(Fused):

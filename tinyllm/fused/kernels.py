@@ -1,0 +1,143 @@
+"""Kernels: plain Python functions on arrays that are compiled when they are first called.
+
+    @kernel("in2 out2")
+    def double(x, y):
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                y[i, j] = x[i, j] + x[i, j]
+
+The signature says what each argument is; there is one compiled version for float32 and one for float64:
+
+    in1 in2 …       an array of the working precision with so many axes, in C order; it may be read-only
+    out1 out2 …     the same, written to
+    view4 / outview4    with any strides
+    ids1            int64, in C order                   mask4    bool, any strides
+    number          a number of the working precision   int      a whole number, or a bool
+
+Importing a kernel costs nothing: numba is imported, and the function compiled or read from numba's cache on disk, at
+the first call of each precision. `double.python` is the function itself. Kernels call one another, and the functions of
+`vector_math.py`, by name.
+
+What makes LLVM use vector instructions, each a factor of 2 to 5 where it is missed:
+
+    error_model="numpy"         a division by zero gives Inf; as an exception it would be a branch in every loop
+    loops that start at 0       over a slice (`row = x[i]`); an unknown start brings in negative indices
+    `fastmath`                  a sum may be taken in any order ("reassoc"), a·b+c be one instruction ("contract"). Never the
+                                flags that declare NaN or Inf impossible, or allow estimates ("arcp": 1/√Inf would be NaN)
+    numbers of one precision    `x.dtype.type(0.5)`: a bare 0.5 is float64, and with it all that follows
+"""
+
+import functools
+import os
+import sys
+
+import numpy as np
+
+FASTMATH = {"reassoc", "contract", "nsz"}
+announce = None         # called once, before the first kernel that is not in the cache is compiled; see `announcing`
+
+PRECISIONS = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+
+
+class Kernel:
+    """A function and its compiled versions, by precision; calling it calls the version of the first array's precision."""
+
+    def __init__(self, signature, function, fastmath):
+        self.signature, self.python, self.fastmath = signature.split(), function, fastmath
+        self.versions = {}
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments):
+        dtype = arguments[0].dtype
+        try:
+            version = self.versions[dtype]
+        except KeyError:
+            version = self.compiled(dtype)
+        return version(*arguments)
+
+    def compiled(self, dtype):
+        """The version for `dtype`, compiled now if it was not."""
+        dtype = np.dtype(dtype)
+        if dtype not in self.versions:
+            if dtype not in PRECISIONS:
+                raise TypeError(f"{self.__name__}: kernels compute in float32 and float64, not {dtype}")
+            self.versions[dtype] = _compile(self, PRECISIONS[dtype])
+        return self.versions[dtype]
+
+    @functools.cached_property
+    def inner(self):
+        """What other kernels call: numba compiles it into each of them."""
+        from numba import njit
+        return njit(nogil=True, error_model="numpy", fastmath=self.fastmath)(self.python)
+
+    @property
+    def _numba_type_(self):     # numba asks this of a global name that a kernel uses
+        return self.inner._numba_type_
+
+    def assembly(self, dtype=np.float32):
+        """The machine code of one version, as text (compiled for the purpose: code from the cache cannot be read)."""
+        return next(iter(_compile(self, PRECISIONS[np.dtype(dtype)], keep=False).inspect_asm().values()))
+
+
+def kernel(signature, fastmath=FASTMATH):
+    """Decorate a function that numba is to compile; see the module's text."""
+    return lambda function: Kernel(signature, function, fastmath)
+
+
+def _type(code, number):
+    from numba import types
+    if code in ("number", "int"):
+        return number if code == "number" else types.intp
+    kind, axes = code.rstrip("0123456789"), int(code.lstrip("abcdefghijklmnopqrstuvwxyz"))
+    dtype = {"ids": types.int64, "mask": types.bool_}.get(kind, number)
+    layout = "A" if kind in ("view", "outview", "mask") else "C"
+    return types.Array(dtype, axes, layout, readonly=not kind.startswith("out"))
+
+
+def _compile(made, precision, keep=True):
+    from numba import njit, types
+    from . import vector_math
+    vector_math.register()
+    signature = types.void(*(_type(code, getattr(types, precision)) for code in made.signature))
+    options = dict(nogil=True, error_model="numpy", fastmath=made.fastmath)
+    try:
+        version = njit(cache=keep, **options)(made.python)
+    except RuntimeError:                    # no directory to keep the cache in: compile in every process
+        version = njit(**options)(made.python)
+    _announce(version)
+    version.compile(signature)
+    version.disable_compile()               # other types are converted or refused, never compiled anew
+    return version
+
+
+def _announce(version):
+    global announce
+    if announce is None:
+        return
+    place, index = version.stats.cache_path, getattr(getattr(version._cache, "_cache_file", None), "_index_name", None)
+    if place is None or index is None or not os.path.exists(os.path.join(place, index)):
+        said, announce = announce, None
+        said(place)
+
+
+class announcing:
+    """Say once, on standard error, that kernels are being compiled, if any has to be; a context manager.
+
+    A cache that had to go to another directory than the package's own, because that one cannot be written, is named.
+    """
+
+    def __init__(self, out=None):
+        self.out = out
+
+    def __enter__(self):
+        global announce
+        announce = self._say
+
+    def __exit__(self, *exception):
+        global announce
+        announce = None
+
+    def _say(self, place):
+        own = os.path.dirname(os.path.abspath(__file__))
+        where = "" if place is None or os.path.commonpath([own, place]) == own else f"; they are kept in {place}"
+        print(f"compiling kernels (once){where}", file=self.out or sys.stderr, flush=True)
