@@ -76,7 +76,7 @@ def _changes(tree, rule):
     negative = {n.operand for n in nodes if isinstance(n, ast.UnaryOp)}     # -1 becomes 1, not -2
     for place, node in enumerate(nodes):
         for what, replacement in _alternatives(node, rule):
-            if what == "g doubled" and node in shapes or what == "another constant" and node in negative:
+            if isinstance(node, ast.Name) and node in shapes or what == "another constant" and node in negative:
                 continue
             changed = _replaced(tree, place, replacement)
             for name in {n.id for n in ast.walk(replacement) if isinstance(n, ast.Name)} & {"y", "g", *rule.primitive.inputs} - set(rule.parameters):
