@@ -80,9 +80,8 @@ def _say(message, code):
 def parser(words=()):
     """The parser for `words`; only the command they name is imported and configured in full."""
     top = argparse.ArgumentParser(prog="tinyllm", description="Language models from first principles in NumPy.",
-                                  epilog="tinyllm COMMAND --help shows a command's options and an example.",
-                                  formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16))
-    top.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
+                                  epilog="tinyllm COMMAND --help shows a command's options and an example.")
+    top.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version and leave")
     top.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in words if not word.startswith("-")), None)
