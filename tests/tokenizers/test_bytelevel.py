@@ -188,10 +188,11 @@ def test_saves_and_loads(tokenizer, tmp_path):
 
 @pytest.mark.parametrize("change, told", [
     ({"merges": [[97, 98], [97, 98]]}, "merged twice"),
-    ({"merges": [[97, 300]]}, "uses id 300, which no earlier merge makes"),
-    ({"merges": [[256, 97]]}, "uses id 256, which no earlier merge makes"),
-    ({"merges": [[97]]}, "not a BPE tokenizer's record"),
-    ({"merges": [[97, "x"]]}, "not a BPE tokenizer's record"),
+    ({"merges": [[97, 300]]}, "uses an id which no earlier merge makes"),
+    ({"merges": [[256, 97]]}, "uses an id which no earlier merge makes"),
+    ({"merges": [[97]]}, "merge 0"),
+    ({"merges": [[97, "x"]]}, "merge 0"),
+    ({"merges": [[97, True]]}, "merge 0"),
     ({"merges": None}, "not a BPE tokenizer's record"),
     ({"merges": [[97, 97]] + [[i, i] for i in range(256, 280)]}, "the most is 65536"),
     ({"special_tokens": {"<s>": 97}}, "id 97 is given twice"),

@@ -128,7 +128,7 @@ def test_long_pieces_and_many_make_the_table_grow():
     counter = training.PieceCounter(None, bits=4)
     for piece in pieces:
         counter.add(piece)
-    assert counter.state[0] == len(pieces) and counter.bytes() == sum(map(len, pieces))
+    assert counter.size() == (len(pieces), sum(map(len, pieces)))
 
 
 def test_special_tokens_are_never_merged_across():

@@ -11,6 +11,7 @@ vocabularies whose bytes are not 0 to 255 (GPT-2's '!' is id 0).
 'any text: né, 你好'
 """
 
+import functools
 import itertools
 import os
 import re
@@ -49,7 +50,7 @@ class BPETokenizer(Tokenizer):
     def __init__(self, merges, *, pattern="gpt2", special_tokens=(), byte_ids=None, merge_ids=None,
                  extra_tokens=None, whole_pieces=False, bos=None, eos=None, history=None):
         self.pattern = check_pattern(pattern)
-        self.merges = [(int(left), int(right)) for left, right in merges]
+        self.merges = list(map(tuple, merges.tolist() if isinstance(merges, np.ndarray) else merges))
         self.history = history          # tokens in the training text: its bytes, then after each merge; if trained here
         self.whole_pieces = whole_pieces
         self.byte_ids = list(range(256)) if byte_ids is None else list(byte_ids)
@@ -60,10 +61,6 @@ class BPETokenizer(Tokenizer):
         self.tokens = vocabulary.place_specials(tokens, self.special_tokens)
         self.bos_id = self._special(bos, _BOS)
         self.eos_id = self._special(eos, _EOS)
-        # {pair: (rank, id)}; merges that make the same token, in a vocabulary of ranks, share its rank
-        first = {}
-        self.ranks = {pair: (first.setdefault(token, rank), token)
-                       for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
         self._whole = {}
         if whole_pieces:
             ordinary = [*self.byte_ids, *self.merge_ids, *self.extra_tokens]
@@ -73,6 +70,13 @@ class BPETokenizer(Tokenizer):
         self._encoded_small = 0
         self._vocabulary = self._coders = self._array_decoder = None
         self._lock = threading.Lock()
+
+    @functools.cached_property
+    def ranks(self):
+        """{pair: (rank, new id)}; merges that make the same token, in a vocabulary of ranks, share its rank."""
+        first = {}
+        return {pair: (first.setdefault(token, rank), token)
+                for rank, (pair, token) in enumerate(zip(self.merges, self.merge_ids))}
 
     @classmethod
     def from_ranks(cls, tokens, *, pattern, special_tokens=(), bos=None, eos=None):
@@ -123,7 +127,7 @@ class BPETokenizer(Tokenizer):
         else:
             counter = training.count(itertools.chain(start, texts), pattern, threads, lambda amount: say("bytes", amount))
         learned = training.learn(counter, num_merges, progress=lambda done: say("merges", done), **options)
-        return cls._trained(learned, counter.bytes(), pattern, special_tokens)
+        return cls._trained(learned, counter.bytes, pattern, special_tokens)
 
     @classmethod
     def _trained(cls, learned, size, pattern, special_tokens):

@@ -22,10 +22,12 @@ from tinyllm.tokenizers.kernels import scan as scanning
 from tinyllm.tokenizers.kernels import table as tables
 from tinyllm.tokenizers.kernels.memory import address
 
-BLOCK = 4 << 20                # bytes of text that a thread takes at a time
+BLOCK = 1 << 17                # bytes of text that a thread takes at a time
 PIECES = 1 << 14               # pieces scanned at a time
 STEP = 512                     # merges between two reports of progress
 NEXT_FLOOR = 48                # only pairs with a 48th of the highest count are kept up to date
+# which classes are letters or numbers
+_SOLID = np.isin(np.arange(8), [categories.UPPER, categories.LOWER, categories.LETTER, categories.NUMBER])
 
 
 class PieceCounter:
@@ -38,18 +40,20 @@ class PieceCounter:
         self.ends = np.empty(PIECES, np.int64)
         self.scratch = np.empty(tables.BATCH * 4, np.int64)
         self.arena = np.empty(1 << 16, np.uint8)
+        self.bytes = 0         # of all text counted
         self._new_table(bits)
 
     def _new_table(self, bits):
         self.bits = bits
         self.slots = np.zeros((1 << bits, 4), np.int64)
-        # slots in use, the most there may be, bytes of the arena in use, its size
-        self.state = np.array([0, 1 << bits >> 1, 0, len(self.arena)], np.int64)
+        # slots in use, the most there may be, bytes of the arena in use, its size, bytes of the distinct pieces
+        self.state = np.array([0, 1 << bits >> 1, 0, len(self.arena), 0], np.int64)
 
     def add(self, data):
         """Count the pieces of UTF-8 `data` (bytes)."""
         if not data:
             return
+        self.bytes += len(data)
         p = address(np.frombuffer(data, np.uint8))
         end = p + len(data)
         if self.pattern is None:
@@ -87,21 +91,16 @@ class PieceCounter:
         bits = max(self.bits, int(2 * (self.state[0] + other.state[0])).bit_length())
         self._grow(bits, int(self.state[2] + other.state[2]) + 16)
         self._take(other.slots, other.arena)
+        self.bytes += other.bytes
 
     def lay_out(self, labels, symbols, starts, weights):
         """Write the pieces as symbols, a border around each, with their starts and counts; labels: the id of each byte."""
         kernel.lay_out(address(self.slots), len(self.slots), address(self.arena), address(labels), address(symbols),
                        address(starts), address(weights))
 
-    def sizes(self):
-        """Bytes of each distinct piece, in the order of the table."""
-        high = self.slots[:, 1]
-        high = high[high != 0]
-        return np.where(high < 0, high & ~tables.LONG, high >> 56)
-
-    def bytes(self):
-        """Bytes of all pieces counted, as often as they were."""
-        return int(self.sizes() @ self.slots[self.slots[:, 1] != 0, 2])
+    def size(self):
+        """(number of distinct pieces, bytes of them)."""
+        return int(self.state[0]), int(self.state[4])
 
 
 class PiecesInOrder:
@@ -109,20 +108,18 @@ class PiecesInOrder:
 
     def __init__(self, counts):
         self.data = b"".join(counts)
-        self._sizes = np.array([len(piece) for piece in counts], np.int64)
+        self.sizes = np.array([len(piece) for piece in counts], np.int64)
         self.weights = np.array(list(counts.values()), np.int64)
-        self.state = np.array([len(counts)])
+        self.bytes = int(self.sizes @ self.weights)
 
-    def sizes(self):
-        return self._sizes
-
-    def bytes(self):
-        return int(self._sizes @ self.weights)
+    def size(self):
+        """As `PieceCounter.size`."""
+        return len(self.sizes), len(self.data)
 
     def lay_out(self, labels, symbols, starts, weights):
         """As `PieceCounter.lay_out`."""
-        ends = np.cumsum(self._sizes + 1)
-        starts[:] = ends - self._sizes
+        ends = np.cumsum(self.sizes + 1)
+        starts[:] = ends - self.sizes
         weights[:] = self.weights
         symbols[0] = symbols[ends] = kernel.BORDER
         inside = np.ones(len(symbols), bool)
@@ -140,12 +137,11 @@ def cut(data, limit):
         return len(data)
     while data[limit] & 0xC0 == 0x80:
         limit -= 1
-    solid = np.isin(np.arange(8), [categories.UPPER, categories.LOWER, categories.LETTER, categories.NUMBER])
-    for reach in (1 << 12, 1 << 17, limit):
+    for reach in (1 << 9, 1 << 14, limit):
         codes = np.frombuffer(data[max(0, limit - reach):limit].decode("utf-8", "ignore").encode("utf-32-le"), np.uint32)
         classes = categories.table()[codes]
-        loose = ~solid[classes] & (classes != categories.MARK) & (codes != ord("'"))
-        places = np.flatnonzero(solid[classes[:-1]] & loose[1:])
+        loose = ~_SOLID[classes] & (classes != categories.MARK) & (codes != ord("'"))
+        places = np.flatnonzero(_SOLID[classes[:-1]] & loose[1:])
         if places.size:
             rest = codes[places[-1] + 1:].tobytes().decode("utf-32-le")
             return limit - len(rest.encode())
@@ -164,7 +160,8 @@ def blocks(texts, pattern, size=BLOCK):
     held = b""
     for text, more in texts:
         for start in range(0, len(text), size):
-            held += to_bytes(text[start:start + size])
+            part = to_bytes(text if len(text) <= size else text[start:start + size])
+            held = held + part if held else part
             at = cut(held, len(held) - 8) if len(held) >= size and pattern is not None else 0
             if at:
                 yield held[:at]
@@ -242,16 +239,16 @@ def learn(counter, num_merges, *, ties="smallest", min_frequency=2, max_token_le
 
     With ties "first" the pieces must be in the order of the text: `PiecesInOrder`.
     """
-    sizes = counter.sizes()
-    room = int(sizes.sum()) + len(sizes) + 1
+    pieces, room = counter.size()
+    room += pieces + 1
     if room >= 1 << 31:
         raise TokenizerError(f"the distinct pieces have {room} bytes together, the most is {1 << 31}: give a pattern that "
                              "cuts the text into words, or train on less text")
     symbols = np.empty(room, np.int32)
-    starts, weights = np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64)
+    starts, weights = np.empty(pieces, np.int64), np.empty(pieces, np.int64)
     labels = np.argsort(bpe.GPT2_BYTE_ORDER).astype(np.int32) if ties == "gpt2" else np.arange(256, dtype=np.int32)
     counter.lay_out(labels, symbols, starts, weights)
-    job = _Job(symbols, starts, weights, counter.bytes(), num_merges, ties == "first", max(min_frequency, 1), max_token_length)
+    job = _Job(symbols, starts, weights, counter.bytes, num_merges, ties == "first", max(min_frequency, 1), max_token_length)
     merges, history = job.run(progress)
     if ties == "gpt2":
         merges = np.where(merges < 256, np.array(bpe.GPT2_BYTE_ORDER)[np.minimum(merges, 255)], merges)
@@ -272,36 +269,39 @@ class _Job:
         self.history = np.empty(num_merges, np.int64)
         # merges done, tokens in the text, entries queued, pairs in the table, places in use
         self.state = np.array([0, tokens, 0, 0, 0], np.int64)
-        self.count_bits, self.pair_bits = 14, 13
+        self.counted = np.empty((0, 4), np.int64)
+        self.count_bits, self.pair_bits = 13, 12
 
     def run(self, progress):
         while self.state[0] < self.num_merges:
-            counted, top = self.count_pairs()
+            top = self.count_pairs()
             if top < self.least:
                 break
-            self.merge_down_to(max(self.least, top // NEXT_FLOOR), counted, progress)
+            self.merge_down_to(max(self.least, top // NEXT_FLOOR), progress)
         done = int(self.state[0])
         return self.merges[:done], self.history[:done]
 
     def count_pairs(self):
         while True:
-            counted = np.zeros((1 << self.count_bits, 4), np.int64)
+            if len(self.counted) != 1 << self.count_bits:
+                self.counted = np.zeros((1 << self.count_bits, 4), np.int64)
+            else:
+                self.counted[:] = 0
             top = kernel.count_pairs(address(self.symbols), address(self.lengths), self.longest, address(self.starts),
-                                     address(self.weights), len(self.starts), address(counted), self.count_bits,
-                                     len(counted) >> 1)
+                                     address(self.weights), len(self.starts), address(self.counted), self.count_bits,
+                                     len(self.counted) * 3 // 4)
             if top >= 0:
-                return counted, top
-            self.count_bits += 2
+                return top
+            self.count_bits += 1
 
-    def merge_down_to(self, floor, counted, progress):
-        kept = int(np.count_nonzero(counted[:, 1] >= floor))
+    def merge_down_to(self, floor, progress):
+        kept = int(np.count_nonzero(self.counted[:, 1] >= floor))
         self.pair_bits = max(self.pair_bits, (4 * kept).bit_length())
         slots = np.zeros((1 << self.pair_bits, 4), np.int64)
         room = len(slots) >> 1
         heap = np.empty((room, 3), np.int64)
-        pairs, noted = kernel.keep_frequent(address(counted), len(counted), floor, self.first, address(slots), self.pair_bits,
+        pairs, noted = kernel.keep_frequent(address(self.counted), len(self.counted), floor, self.first, address(slots), self.pair_bits,
                                             address(heap))
-        del counted
         # each merge notes at most two places a token, and there are no more merges than tokens
         places = np.empty(noted + 2 * len(self.symbols) + 2 * kernel.AHEAD, np.int64)
         kernel.note_places(address(self.symbols), address(self.lengths), address(self.starts), len(self.starts), address(slots),

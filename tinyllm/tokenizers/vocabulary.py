@@ -1,5 +1,7 @@
 """Which id stands for which bytes: building a byte-level vocabulary, and refusing what is not one."""
 
+import itertools
+
 from tinyllm.tokenizers.base import TokenizerError, to_bytes
 
 MOST_IDS = 1 << 22
@@ -14,26 +16,44 @@ def spell(byte_ids, merges, merge_ids, extra_tokens):
         raise TokenizerError(f"{len(merges)} merges but {len(merge_ids)} merge_ids")
     tokens = [None] * (1 + _highest([*byte_ids, *merge_ids, *extra_tokens]))
 
-    def place(token, data, what, again=False):
-        if tokens[token] is not None and not (again and tokens[token] == data):
-            raise TokenizerError(f"id {token} is given twice: to {tokens[token]!r} and to {what}")
-        tokens[token] = data
-
     for byte, token in enumerate(byte_ids):
-        place(token, bytes([byte]), f"byte {byte}")
+        _place(tokens, token, bytes([byte]), f"byte {byte}")
     for token, data in extra_tokens.items():
-        place(token, data, f"the token {data!r}")
-    for rank, ((left, right), token) in enumerate(zip(merges, merge_ids)):
-        for side in (left, right):
-            if not 0 <= side < len(tokens) or tokens[side] is None:
-                raise TokenizerError(f"merge {rank}, ({left}, {right}), uses id {side}, which no earlier merge makes")
-        data = tokens[left] + tokens[right]
-        if len(data) > LONGEST_TOKEN:
-            raise TokenizerError(f"merge {rank} makes a token of {len(data)} bytes; the most is {LONGEST_TOKEN}")
-        place(token, data, f"merge {rank}", again=True)
+        _place(tokens, token, data, f"the token {data!r}")
+    try:
+        fresh = len({*byte_ids, *merge_ids}) == 256 + len(merges) and not extra_tokens
+        for (left, right), token in zip(merges, merge_ids):
+            data = tokens[left] + tokens[right]             # None + … where an id is not made yet
+            if not fresh or len(data) > LONGEST_TOKEN:
+                _place(tokens, token, data, "a merge", again=True)
+            tokens[token] = data
+        sound = not merges or (set(map(type, itertools.chain(*merges))) == {int} and min(map(min, merges)) >= 0)
+    except TokenizerError:
+        raise
+    except (TypeError, ValueError, IndexError):
+        sound = False
+    if not sound:
+        raise _unsound(merges, merge_ids, {*byte_ids, *extra_tokens})
     if len(set(merges)) != len(merges):
         raise TokenizerError("a pair is merged twice: each (left, right) may stand once in the merges")
     return tokens
+
+
+def _place(tokens, token, data, what, again=False):
+    if len(data) > LONGEST_TOKEN:
+        raise TokenizerError(f"{what} makes a token of {len(data)} bytes; the most is {LONGEST_TOKEN}")
+    if tokens[token] is not None and not (again and tokens[token] == data):
+        raise TokenizerError(f"id {token} is given twice: to {tokens[token]!r} and to {what}, {data!r}")
+    tokens[token] = data
+
+
+def _unsound(merges, merge_ids, made):
+    """The error for the first merge that is no pair of ids that are there before it."""
+    for rank, (pair, token) in enumerate(zip(merges, merge_ids)):
+        if len(pair) != 2 or any(type(side) is not int or side not in made for side in pair):
+            return TokenizerError(f"merge {rank}, {pair}, uses an id which no earlier merge makes, or is no pair of ids")
+        made.add(token)
+    return TokenizerError("the merges are no list of pairs of ids")
 
 
 def number(special_tokens, first_free):
@@ -59,10 +79,11 @@ def place_specials(tokens, special_tokens):
 
 
 def _highest(ids):
+    """The highest of some ids, -1 where there is none; each has to be one."""
     ids = list(ids)
-    for token in ids:
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < MOST_IDS:
-            raise TokenizerError(f"{token!r} is no id: ids are whole numbers from 0 to {MOST_IDS - 1}")
+    if set(map(type, ids)) - {int} or (ids and not 0 <= min(ids) <= max(ids) < MOST_IDS):
+        wrong = next(token for token in ids if type(token) is not int or not 0 <= token < MOST_IDS)
+        raise TokenizerError(f"{wrong!r} is no id: ids are whole numbers from 0 to {MOST_IDS - 1}")
     return max(ids, default=-1)
 
 

@@ -36,6 +36,7 @@ from tinyllm.tokenizers.kernels.table import (
     key_high,
     key_low,
     keys,
+    length_of,
 )
 
 NEVER = (1 << 63) - 1            # the rank of a pair that has no merge
@@ -272,8 +273,7 @@ def encode(start, ends, pieces, end, out, state):
                     for k in range(n):
                         store32(target + 4 * k, load32(ids + 4 * k))
             else:
-                length = high & ~LONG if high < 0 else shift_right(high, 56)
-                n = unknown_piece(slot, low, high, p, length, target, state)
+                n = unknown_piece(slot, low, high, p, length_of(high), target, state)
                 if n < 0:
                     full = True
                     break
@@ -307,7 +307,7 @@ def decoded_size(ids, number, records, vocab_size):
         high = load64(records + 16 * token + 8)
         if high == 0:
             return -1 - i
-        size += shift_right(high, 56) if high > 0 else high & ~LONG
+        size += length_of(high)
     return size
 
 

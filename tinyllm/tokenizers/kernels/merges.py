@@ -30,7 +30,7 @@ from tinyllm.tokenizers.kernels.memory import (
     store32,
     store64,
 )
-from tinyllm.tokenizers.kernels.table import KEY_HIGH, KEY_LOW, LONG, PLACE, SLOT, VALUE
+from tinyllm.tokenizers.kernels.table import KEY_HIGH, KEY_LOW, PLACE, SLOT, VALUE, length_of
 
 BORDER, SWALLOWED = -1, -2
 AHEAD = 12                       # places ahead of which the cache line is asked for
@@ -58,7 +58,7 @@ def lay_out(words, slots, arena, labels, symbols, starts, weights):
         store64(weights, load64(slot + VALUE))
         starts += 8
         weights += 8
-        for k in range(shift_right(high, 56) if high > 0 else high & ~LONG):
+        for k in range(length_of(high)):
             store32(symbols + 4 * p, load32(labels + 4 * load8(data + k)))
             p += 1
         store32(symbols + 4 * p, BORDER)

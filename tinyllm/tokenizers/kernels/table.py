@@ -75,6 +75,12 @@ def key_high(p, length, end):
 
 
 @njit(**OPTIONS)
+def length_of(high):
+    """The length of a piece, from the second word of its key."""
+    return high & ~LONG if high < 0 else shift_right(high, 56)
+
+
+@njit(**OPTIONS)
 def same_bytes(p, q, length):
     """Whether two stretches of at least eight bytes are equal."""
     i = 0
@@ -140,9 +146,9 @@ def count(start, ends, pieces, end, slots, bits, arena, scratch, state):
     """Count pieces in the table; stops before a piece for which there is no room. The number counted.
 
     `ends` holds the end of each piece, the first beginning at `start`. The words of `state`: slots in use,
-    the most there may be, bytes of the arena in use, its size.
+    the most there may be, bytes of the arena in use, its size, bytes of the distinct pieces.
     """
-    used, room, stored, store = load64(state), load64(state + 8), load64(state + 16), load64(state + 24)
+    used, room, stored, store, distinct = load64(state), load64(state + 8), load64(state + 16), load64(state + 24), load64(state + 32)
     done = 0
     full = False
     while done < pieces and not full:
@@ -158,17 +164,19 @@ def count(start, ends, pieces, end, slots, bits, arena, scratch, state):
                     break
                 stored = insert(slot, low, high, p, arena, stored)
                 used += 1
+                distinct += length_of(high)
             store64(slot + VALUE, load64(slot + VALUE) + 1)
             done += 1
     store64(state, used)
     store64(state + 16, stored)
+    store64(state + 32, distinct)
     return done
 
 
 @njit(**OPTIONS)
 def absorb(source, source_slots, source_arena, slots, bits, arena, state):
     """Add one table's counts to another, which has room for them."""
-    used, stored = load64(state), load64(state + 16)
+    used, stored, distinct = load64(state), load64(state + 16), load64(state + 32)
     for i in range(source_slots):
         at = source + SLOT * i
         low, high = load64(at + KEY_LOW), load64(at + KEY_HIGH)
@@ -178,6 +186,8 @@ def absorb(source, source_slots, source_arena, slots, bits, arena, state):
             if load64(slot + KEY_HIGH) == 0:
                 stored = insert(slot, low, high, p, arena, stored)
                 used += 1
+                distinct += length_of(high)
             store64(slot + VALUE, load64(slot + VALUE) + load64(at + VALUE))
     store64(state, used)
     store64(state + 16, stored)
+    store64(state + 32, distinct)
