@@ -114,7 +114,36 @@ def test_a_view_is_unlocked_together_with_what_it_views():
     assert not flat.data.flags.writeable and not x.data.flags.writeable
     again = x.reshape(4) * flat                 # held once more, while it waits
     square.sum().backward()
-    assert x.data.flags.writeable and not flat.data.flags.writeable
+    assert not x.data.flags.writeable           # what a view shows is held with it
     del again
-    assert flat.data.flags.writeable and not guards.followers
+    assert x.data.flags.writeable and flat.data.flags.writeable and not guards.followers
     assert x.grad.tolist() == [[4, 4], [4, 4]]
+
+
+def test_the_memory_behind_a_view_is_locked_with_it():
+    x = Tensor(np.ones((2, 2)), requires_grad=True)
+    h = x.reshape(4)
+    y = h * h
+    with pytest.raises(ValueError, match="read-only"):
+        x.data[0, 0] = 5
+    with pytest.raises(RuntimeError, match="multiply"):
+        x.copy_(np.zeros((2, 2)))
+    y.sum().backward()
+    x.data[0, 0] = 5
+    assert x.grad.tolist() == [[2, 2], [2, 2]]
+
+
+def test_parts_of_one_buffer_are_locked_and_unlocked_together():
+    flat = np.ones(4)
+    a, b = (Tensor(part, requires_grad=True) for part in (flat[:2], flat[2:]))
+    one, two = (a * a).sum(), (b * b).sum()
+    with pytest.raises(ValueError, match="read-only"):
+        flat += 1
+    one.backward()
+    with pytest.raises(ValueError, match="read-only"):
+        flat += 1
+    two.backward()
+    flat += 1
+    a.data += 1
+    b.data += 1
+    assert flat.tolist() == [3, 3, 3, 3]

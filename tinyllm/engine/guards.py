@@ -4,6 +4,9 @@ A rule such as `dL/da = g * b` reads `b` long after the forward pass. If somebod
 gradient would be wrong and nothing would say so. So a node locks what it saves (NumPy's own read-only flag);
 a count for each array says how many nodes hold it, and the last of them unlocks. An array that was
 read-only before is none of our business and stays so.
+
+A view is locked together with the array whose memory it shows. What NumPy leaves open: another view, taken before,
+keeps its own flag; and a view taken while its base is locked is read-only for good.
 """
 
 import gc
@@ -15,12 +18,14 @@ followers = {}   # id(array) -> views of it that no node holds any more, but tha
 
 
 def lock(saved):
-    """Lock the arrays in `saved`.
+    """Lock the arrays in `saved`, each base before its view.
 
     Between the look at an array and the note of it in `counts` nothing is called, so no other thread comes between.
     """
     for array in saved:
         if type(array) is ndarray:
+            if array.base is not None:
+                lock((array.base,))
             key = id(array)
             if array.flags.writeable:
                 counts[key] = 1
@@ -35,6 +40,8 @@ def release(saved):
     """Undo one `lock`."""
     for array in saved:
         if type(array) is ndarray:
+            if array.base is not None:
+                release((array.base,))
             key = id(array)
             if key in counts:
                 if counts[key] > 1:
@@ -85,4 +92,4 @@ def _holders(array):
 
 
 def _holds(saved, array):
-    return any(x is array or type(x) is tuple and _holds(x, array) for x in saved)
+    return any(x is array or type(x) is ndarray and x.base is array or type(x) is tuple and _holds(x, array) for x in saved)
