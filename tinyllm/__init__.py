@@ -4,6 +4,7 @@
     x = tl.Tensor([1.0, 2.0], requires_grad=True)      an array that remembers how it was made
     tl.F, tl.nn, tl.optim, tl.models                   functions, layers, optimizers, models
     tl.gradcheck("matmul")                             any rule against finite differences
+    tl.trace()                                         every step, forward and backward, to be looked at
 """
 
 from . import models, nn, ops, optim
@@ -11,3 +12,4 @@ from .engine import Generator, Primitive, Tensor, anomaly, default_dtype, fused,
 from .engine.gradcheck import GradcheckError, gradcheck
 from .nn import functional as F
 from .ops import matmul_backend
+from .stepper import trace

@@ -1,0 +1,147 @@
+"""Asking the trace itself: run its operations again with one number changed.
+
+A trace has everything the forward pass used, so any derivative can be tried out: change one entry, run what depends on it
+again in double precision, and see what the loss does.
+
+    dL/dx[i]  ≈  (L(x + h e_i) - L(x - h e_i)) / 2h
+
+Changing the entry only where one operation reads it gives that operation's contribution alone, which is what one rule
+returns. And asking one operation for its own slopes writes a rule's sum out:  dx[i] = Σ_k g_k · ∂y_k/∂x_i.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..engine.primitive import primitives
+from .arrays import Omitted, entry
+from .record import decode
+
+EPS = 1e-5
+
+
+class CannotReplay(Exception):
+    """Why a trace cannot be run again, in words."""
+
+
+def precise(array):
+    """A recorded array for computing with: floating point in double precision."""
+    if isinstance(array, Omitted):
+        raise CannotReplay(f"an array was not kept ({array.why})")
+    return array.astype(np.float64) if isinstance(array, np.ndarray) and array.dtype.kind == "f" else array
+
+
+def run(trace, value, changed=(), operands=None):
+    """The result of a value's operation on the recorded operands; `changed`: id -> array, `operands`: position -> array."""
+    primitive = primitives.get(value.op)
+    if primitive is None:
+        raise CannotReplay(f"this process knows no operation {value.op!r}: import the module that defines it")
+    arrays = []
+    for position, x in enumerate(value.inputs):
+        if operands and position in operands:
+            arrays.append(operands[position])
+        elif isinstance(x, str):
+            arrays.append(changed[x] if x in changed else precise(trace.array(x)))
+        else:
+            arrays.append(decode(x, trace.arrays))
+    settings = {k: decode(v, trace.arrays) for k, v in value.attributes.items()}
+    for k, v in settings.items():
+        if isinstance(v, Omitted):
+            precise(v)
+        if isinstance(v, np.dtype) and v.kind == "f":
+            settings[k] = np.dtype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.asarray(primitive.forward(*arrays, **settings))
+
+
+def loss_with(trace, changed, first):
+    """The root's value when the values in `changed` (id -> array) are replaced; `first`: number of the first value to run again."""
+    changed = dict(changed)
+    root = int(trace.root[1:])
+    for value in trace.values[first:root + 1]:
+        if value.op is not None and value.id not in changed and any(isinstance(x, str) and x in changed for x in value.inputs):
+            changed[value.id] = run(trace, value, changed)
+    result = changed[trace.root] if trace.root in changed else precise(trace.array(trace.root))
+    if result.size != 1:
+        raise CannotReplay("backward started from a tensor that is no scalar")
+    return float(result.reshape(()))
+
+
+def slope(trace, value, index, readers=None):
+    """Central difference of the loss by entry `index` of a Value.
+
+    `readers`, id -> positions: the entry is changed only where these operations read it, which gives their contribution alone.
+    """
+    if trace.root is None:
+        raise CannotReplay("no backward walk was recorded")
+    x = precise(trace.array(value))
+    h = EPS * max(1.0, abs(float(x[index])))
+    results = []
+    for sign in (1, -1):
+        moved = x.copy()
+        moved[index] += sign * h
+        changed = {value.id: moved} if readers is None else {
+            reader: run(trace, trace[reader], operands=dict.fromkeys(positions, moved)) for reader, positions in readers.items()}
+        results.append(loss_with(trace, changed, min(int(v[1:]) for v in changed) + 1))
+    return (results[0] - results[1]) / ((x[index] + h) - (x[index] - h))
+
+
+@dataclass
+class Checked:
+    """One derivative, both ways. `ok` within what the dtype of the trace allows."""
+
+    rule: float
+    numeric: float
+    relative: float
+    ok: bool
+
+    def words(self, of):
+        """`central difference at dx[2, 1]: 0.3412788, rule 0.3412788, rel 2e-09 ok`."""
+        verdict = "ok" if self.ok else "WRONG"
+        return f"central difference at {of}: {self.numeric:.7g}, rule {self.rule:.7g}, rel {self.relative:.0e} {verdict}"
+
+
+def compare(gradient, index, numeric):
+    """Checked, for entry `index` of a recorded gradient."""
+    rule = float(gradient[index])
+    single = gradient.dtype != np.float64
+    scale = max(abs(rule), abs(numeric))
+    slack = float(np.abs(gradient).max(initial=0)) if np.isfinite(gradient).all() else 0.0
+    error = abs(rule - numeric)
+    ok = bool(error <= (1e-3 if single else 1e-6) * scale + (1e-5 * slack if single else 1e-8))
+    return Checked(rule, numeric, error / scale if scale else 0.0, ok)
+
+
+def check_rules(trace, steps, target, gradient, index):
+    """Checked: what the rules of `steps` contribute together at entry `index` of `target`; `gradient` is their sum."""
+    if isinstance(gradient, Omitted):
+        raise CannotReplay(gradient.why)
+    readers = {}
+    for step in steps:
+        readers.setdefault(step.value, set()).add(step.position)
+    if len(readers) > 1:
+        order = sorted(readers, key=lambda v: int(v[1:]))
+        if any(x in readers for v in order for x in trace[v].inputs if isinstance(x, str)):
+            raise CannotReplay("the operations that read it feed each other: step into the composite to check each rule")
+    return compare(gradient, index, slope(trace, target, index, readers))
+
+
+def terms(trace, step, index):
+    """[(index of y, g there, ∂y/∂x)] of the terms that make up one entry of a rule's result, those with a slope of 0 left out."""
+    value = trace[step.value]
+    operand = trace[value.inputs[step.position]]
+    x, g = precise(trace.array(operand)), precise(trace.arrays[step.g])
+    h = EPS * max(1.0, abs(float(x[index])))
+    up, down = x.copy(), x.copy()
+    up[index] += h
+    down[index] -= h
+    above, below = (run(trace, value, operands={step.position: moved}) for moved in (up, down))
+    with np.errstate(invalid="ignore"):
+        slopes = (above - below) / float(up[index] - down[index])
+    slopes = np.where(np.abs(slopes) > 1e-9, slopes, 0)      # where a mask puts -inf both times, nothing moves
+    return [(tuple(map(int, k)), float(g[tuple(k)]), float(slopes[tuple(k)])) for k in np.argwhere(slopes != 0)]
+
+
+def label(trace, step, index):
+    """`dx[2, 1]` for the operand of a rule step."""
+    return f"d{trace[trace[step.value].inputs[step.position]].name}{entry(index)}"
