@@ -153,7 +153,7 @@ def test_one_flipped_sign_among_a_hundred_thousand_entries_is_seen():
                 return gradient
         return Dot.apply
 
-    for seed in range(10):
+    for seed in range(3):
         k = int(np.random.default_rng(seed).integers(size))
         assert not gradcheck(flipped(k), [np.zeros(size)], mode="directional", seed=seed, raise_on_failure=False).ok
 
