@@ -250,6 +250,19 @@ def test_a_parameter_the_loss_did_not_touch_has_no_gradient_also_with_a_buffer()
     assert flat.tolist() == [10, 10, 7, 7]
 
 
+def test_a_gradient_of_the_right_size_and_the_wrong_shape_is_refused():
+    class Sideways(tl.Primitive):
+        """Its rule forgets to transpose."""
+        def forward(a): return a.T + 0
+        def grad_a(g): return g
+
+    try:
+        with pytest.raises(ValueError, match=r"sideways.grad_a returned shape \(3, 2\) for an input of shape \(2, 3\)"):
+            Sideways.apply(Tensor(np.ones((2, 3)), requires_grad=True)).sum().backward()
+    finally:
+        del tl.primitives["sideways"]
+
+
 def test_an_error_in_a_rule_leaves_no_gradient_behind():
     class Broken(tl.Primitive):
         """Its rule returns a shape nobody can use."""

@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-CHAIN = 1000
+CHAIN = 100
 
 
-def run(rounds=60):
+def run(rounds=600):
     """Rows of {case, microseconds, bare, ratio, ratio_best}: medians over `rounds` alternated measurements."""
     from .. import Tensor
     rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def run(rounds=60):
         for _ in range(CHAIN):
             a * b
 
-    cases = {"one multiply, forward and backward": single, "multiply in a chain of 1000, forward and backward": chain,
+    cases = {"one multiply, forward and backward": single, "multiply in a chain of 100, forward and backward": chain,
              "multiply, forward only": forward}
     seconds = {name: [] for name in cases}
     base = []

@@ -38,6 +38,12 @@ def unbroadcast(gradient, shape):
     return gradient.sum(axis=axes).reshape(shape)
 
 
+def _stretches(small, large):
+    """Whether an array of shape `small` is broadcast to exactly `large`."""
+    lead = len(large) - len(small)
+    return lead >= 0 and all(n in (1, m) for n, m in zip(small, large[lead:]))
+
+
 def backward(root, grad=None, retain_graph=False):
     """Walk the graph of `root` and leave d(root)/d(leaf) in `.grad` of every leaf that requires it.
 
@@ -127,13 +133,13 @@ def _visit(node, watchers):
 
 def _fit(node, position, gradient, target):
     if gradient.shape != target.shape:
-        try:
+        if _stretches(target.shape, gradient.shape):
             gradient = unbroadcast(gradient, target.shape)
-        except (ValueError, IndexError):
+        else:
             inputs = node.primitive.inputs
             name = inputs[min(position, len(inputs) - 1)]
             raise ValueError(f"{node.primitive.name}.grad_{name} returned shape {gradient.shape} for an input of shape {target.shape}: "
-                             "a rule returns dL/d(input), in the input's shape or in the shape it was broadcast to") from None
+                             "a rule returns dL/d(input), in the input's shape or in the shape it was broadcast to")
     return gradient.astype(target.dtype, copy=False)
 
 
