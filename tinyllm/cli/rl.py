@@ -59,7 +59,7 @@ def _common(way):
     way.add_argument("--difficulty", type=int, metavar="N", help="digits, bits, pairs, words")
     way.add_argument("--text", metavar="FILE", help="where tasks on words take theirs from (default: the tales)")
     way.add_argument("--init", metavar="RUN", help="the policy to start from (default: a warm start)")
-    way.add_argument("--warm-until", type=float, default=0.15, metavar="P", help="sampled accuracy at which the warm start ends (0.15)")
+    way.add_argument("--warm-until", type=float, default=0.25, metavar="P", help="sampled accuracy at which the warm start ends (0.25)")
     way.add_argument("--model", default="gpt", choices=("gpt", "llama"), help="kind of a fresh model (gpt)")
     for flag, value, what in (("--layers", 2, "blocks"), ("--heads", 4, "attention heads"), ("--width", 64, "size of the residual stream")):
         way.add_argument(flag, type=int, default=value, metavar="N", help=f"{what} of a fresh model ({value})")

@@ -30,8 +30,8 @@ from .rows import policy_logps
 class GRPOConfig(LoopConfig):
     """`prompts` x `group_size` completions a step; the loss's options are those of `grpo_loss`."""
 
-    steps: int = 1500
-    lr: float = 1e-3
+    steps: int = 1200
+    lr: float = 6e-4
     prompts: int = 32
     group_size: int = 8
     epochs: int = 1

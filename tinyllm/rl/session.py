@@ -70,7 +70,7 @@ def load_reward(path):
     return reward, Normaliser(state["last"]["gain"], state["last"]["bias"])
 
 
-def warm_start(model, task, tokenizer, *, until=0.15, steps=2000, seed=0, out=None):
+def warm_start(model, task, tokenizer, *, until=0.25, steps=2000, seed=0, out=None):
     """Supervised fine-tuning until the sampled accuracy on held-out prompts is `until`; the trainer, finished."""
     trainer = SFT(model, task, tokenizer, SFTConfig(steps=steps, seed=seed, until=until), out=out)
     trainer.fit()
