@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from ..engine import threads
+
 
 def clip_grad_norm(params, max_norm):
     """Scale all gradients together so that their joint norm is at most `max_norm`; the norm before, as a float.
@@ -17,9 +19,13 @@ def clip_grad_norm(params, max_norm):
     (5.0, [0.6, 0.8])
     """
     grads = [p.grad for p in params if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    parts = threads.shares([g.size for g in grads], threads.num_threads())
+    squares = [0.0] * len(grads)
+    for part, sums in zip(parts, threads.run([lambda part=part: [float(np.vdot(grads[i], grads[i])) for i in part] for part in parts])):
+        for i, square in zip(part, sums):
+            squares[i] = square
+    norm = math.sqrt(sum(squares))
     scale = max_norm / (norm + 1e-6)
     if scale < 1 and math.isfinite(norm):
-        for g in grads:
-            g *= scale
+        threads.run([lambda part=part: [np.multiply(grads[i], scale, out=grads[i]) for i in part] and None for part in parts])
     return norm

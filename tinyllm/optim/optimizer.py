@@ -9,9 +9,11 @@ A parameter whose `.grad` is None took no part in the loss: it neither moves nor
 `optimizer.lr = schedule(step)` sets the rate of all groups.
 """
 
+import functools
+
 import numpy as np
 
-from ..engine import STATE, Tensor
+from ..engine import STATE, Tensor, threads
 from ..engine.guards import writable
 
 
@@ -51,26 +53,33 @@ class Optimizer:
 
     def step(self):
         """Move every parameter that has a gradient, in place."""
-        states = iter(self.state)
-        by = f"{type(self).__name__}.step"
-        for group in self.groups:
-            for p in group["params"]:
-                state = next(states)
-                if p.grad is None:
-                    continue
-                if not state:
-                    state["step"] = 0
-                    state.update({name: np.zeros_like(p.data) for name in self.moments})
-                state["step"] += 1
-                array = writable(p, by)
-                if not STATE.watchers:
-                    self.update(array, p.grad, state, group)
-                    continue
-                before = array.copy()
-                self.update(array, p.grad, state, group)
-                stages = {"gradient": p.grad, **{name: state[name] for name in self.moments}, "update": array - before}
-                for watcher in STATE.watchers:
-                    watcher.update(self, p.name, p, stages)
+        moves, by = [], f"{type(self).__name__}.step"
+        groups = (group for group in self.groups for _ in group["params"])
+        for p, state, group in zip(self.parameters, self.state, groups):
+            if p.grad is None:
+                continue
+            if not state:
+                state["step"] = 0
+                state.update({name: np.zeros_like(p.data) for name in self.moments})
+            state["step"] += 1
+            moves.append((p, writable(p, by), state, group))
+        if STATE.watchers:
+            for move in moves:
+                self._watched(*move)
+        elif moves:
+            parts = threads.shares([p.size for p, *_ in moves], threads.num_threads())
+            threads.run([functools.partial(self._move, [moves[i] for i in part]) for part in parts])
+
+    def _move(self, moves):
+        for p, array, state, group in moves:
+            self.update(array, p.grad, state, group)
+
+    def _watched(self, p, array, state, group):
+        before = array.copy()
+        self.update(array, p.grad, state, group)
+        stages = {"gradient": p.grad, **{name: state[name] for name in self.moments}, "update": array - before}
+        for watcher in STATE.watchers:
+            watcher.update(self, p.name, p, stages)
 
     def update(self, array, grad, state, group):
         """Change `array` in place; `state` holds the number of this step (1, 2, …) and the moments."""
