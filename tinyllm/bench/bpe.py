@@ -5,8 +5,8 @@
 
 Every measurement has a process of its own and the contenders take turns; a time is the median over the rounds. A
 ratio is the peer's time by ours within a round, again the median over the rounds: in CPU seconds for one thread,
-which other work on the machine disturbs less, by the clock for two. Imports, compilation and loading are left out
-and have rows of their own. Peers are looked for in the Python that TINYLLM_BENCH_PYTHON names (this one if unset).
+which other work on the machine disturbs less, by the clock for two. Imports, compilation and loading are left out;
+the first use of the kernels has rows of its own. Peers are looked for in the Python that TINYLLM_BENCH_PYTHON names (this one if unset).
 
 The target of a row is a floor for its ratio (for memory and start-up, a ceiling in what the row says).
 """
@@ -109,11 +109,11 @@ class _Bench:
                 "their_memory": statistics.median(m["memory"] for m in theirs)}
 
     def starts(self):
-        """Rows for the first use in a new process, with an empty and with a filled cache of compiled code."""
+        """Rows for the first use in a new process, in CPU seconds, with an empty and with a filled cache of compiled code."""
         rows = []
         with tempfile.TemporaryDirectory() as cache:
             for work, target in (("kernels' first compile", 15), ("start with compiled kernels", 0.4)):
-                seconds = self.measure("tinyllm", {"task": "start"}, NUMBA_CACHE_DIR=cache)["seconds"]
+                seconds = self.measure("tinyllm", {"task": "start"}, NUMBA_CACHE_DIR=cache)["cpu"]
                 rows.append({"work": work, "peer": "", "ours": seconds, "theirs": None, "ratio": None,
                              "target": f"≤ {target} s", "unit": "s"})
         return rows
