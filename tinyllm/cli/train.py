@@ -163,7 +163,8 @@ def _conclude(session, sample_length):
 
 
 def _first_words(data):
-    """A prompt that the model has a chance with: the first words of the text."""
-    words = (data.val_text or data.train_text).split()[:2]
-    return " ".join(words).replace('"', "")
+    """A prompt that the model has a chance with: the first whole words of the text."""
+    words = (data.val_text or data.train_text).split()
+    first = 1 if data.config.split == "position" and len(words) > 2 else 0      # a cut by position may halve a word
+    return " ".join(words[first:first + 2]).replace('"', "")
 
