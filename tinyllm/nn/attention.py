@@ -59,8 +59,8 @@ class Attention(Module):
         H, K, D = self.n_head, self.n_kv_head, self.head_size
         qkv = self.qkv(x)                                                                   # (B, T, (H + 2K) D)
         keep = self.dropout.mask((B, H, T, T), x.dtype) if cache is None else None
-        if H == K and cache is rotation is self.q_norm is self.read_out is None:
-            return self.proj(F.self_attention(qkv, H, window=self.window, keep=keep))       # the same, in one step
+        if cache is self.q_norm is self.read_out is None:       # what follows, in one step
+            return self.proj(F.self_attention(qkv, H, K, rotation=rotation, window=self.window, keep=keep))
         heads = qkv.reshape(B, T, H + 2 * K, D).transpose(0, 2, 1, 3)                       # (B, H + 2K, T, D)
         query, key, value = heads[:, :H], heads[:, H:H + K], heads[:, H + K:]
         if self.q_norm is not None:

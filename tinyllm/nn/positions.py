@@ -19,6 +19,7 @@ model in the other layout has the rows of its query and key maps in another orde
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -112,11 +113,12 @@ def table_factor(scaling):
     return magnitude(factor, a) / magnitude(factor, all_dim) if a and all_dim else magnitude(factor)
 
 
-class Rotation:
+class Rotation(NamedTuple):
     """The angles of some positions: `turn(x)` turns queries or keys (..., T, D) by them."""
 
-    def __init__(self, cos, sin, interleaved):
-        self.cos, self.sin, self.interleaved = cos, sin, interleaved        # (T, D/2), or (B, 1, T, D/2) for a batch of its own
+    cos: np.ndarray             # (T, D/2), or (B, 1, T, D/2) where the rows of a batch have positions of their own
+    sin: np.ndarray
+    interleaved: bool = False
 
     def turn(self, x):
         """`x` (..., T, D) with each pair turned by its position's angle."""
