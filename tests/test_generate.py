@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tinyllm.decoder import next_logits
 from tinyllm.engine.random import Generator, manual_seed
 from tinyllm.errors import UserError, WorkError
-from tinyllm.generate import (Sampling, choose, generate, keep_min_p, keep_top_k, keep_top_p, next_logits, penalize_repeats,
-                              probabilities, scale, stream)
+from tinyllm.generate import (Sampling, choose, generate, keep_min_p, keep_top_k, keep_top_p, penalize_repeats, probabilities, scale, stream)
 from tinyllm.models import GPT, GPTConfig
 
 INF = np.inf

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .decoder import Decoder
 from .engine.random import Generator, default_generator
-from .engine.state import no_grad
 from .errors import UserError, WorkError
 
 
@@ -171,90 +171,85 @@ def generate(model, ids, max_new_tokens, *, temperature=1.0, top_k=None, top_p=N
              repetition_penalty=1.0, stop=None, seed=None, use_cache=True):
     """Continue `ids` (T,) or (B, T) by up to `max_new_tokens`; returns prompt and continuation, int64 (T + n,) or (B, T + n).
 
+    `ids` may also be a list of B prompts of unequal length; the result is then a list of B arrays (T_b + n,).
+
     `stop`: an id or several that end a row and are not part of the result; None takes the end tokens of the model's
     config, `()` never stops. In a batch, n is the longest row's; a row that ended is padded with the token that
     ended it. `seed`: a whole number, a `Generator`, or None for the default generator. Raises UserError for ids
     outside the vocabulary, an empty prompt, or settings that make no sense.
     """
-    ids = _prompt(model, ids)
-    drawn = list(_rows(model, np.atleast_2d(ids), max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
-                       stop, seed, use_cache))
-    continuation = np.array(drawn, np.int64).reshape(-1, 1 if ids.ndim == 1 else len(ids)).T
-    return np.concatenate([ids, continuation[0] if ids.ndim == 1 else continuation], axis=-1)
+    prompts, form = prompts_of(model, ids)
+    drawn = list(_rows(model, prompts, max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty), stop, seed, use_cache))
+    continuation = np.array(drawn, np.int64).reshape(-1, len(prompts)).T
+    rows = [np.concatenate(pair) for pair in zip(prompts, continuation)]
+    return rows[0] if form == "one" else np.stack(rows) if form == "many" else rows
 
 
 def stream(model, ids, max_new_tokens, *, temperature=1.0, top_k=None, top_p=None, min_p=None,
            repetition_penalty=1.0, stop=None, seed=None, use_cache=True):
-    """As `generate`, but yields the new ids as they are drawn: whole numbers for `ids` (T,), arrays (B,) for (B, T)."""
-    ids = _prompt(model, ids)
-    rows = _rows(model, np.atleast_2d(ids), max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
-                 stop, seed, use_cache)
-    return (int(row[0]) for row in rows) if ids.ndim == 1 else rows
+    """As `generate`, but yields the new ids as they are drawn: whole numbers for `ids` (T,), arrays (B,) for several prompts."""
+    prompts, form = prompts_of(model, ids)
+    rows = _rows(model, prompts, max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty), stop, seed, use_cache)
+    return (int(row[0]) for row in rows) if form == "one" else rows
 
 
-def _prompt(model, ids):
-    ids = np.asarray(ids)
-    if ids.ndim not in (1, 2) or ids.size == 0:
-        raise UserError(f"generate: ids of shape {ids.shape}; expected (T,) or (B, T) with at least one token: "
-                        "start from a line break or an end-of-text token if there is no prompt")
-    if ids.dtype.kind not in "iu":
-        raise UserError(f"generate: ids of dtype {ids.dtype}; expected whole numbers, as tokenizer.encode returns them")
-    vocab_size = model.config.vocab_size
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        wrong = ids[(ids < 0) | (ids >= vocab_size)][0]
-        raise UserError(f"generate: id {wrong} is outside the model's vocabulary of {vocab_size}: "
-                        "was the prompt encoded with another tokenizer?")
-    return ids.astype(np.int64)
+def prompts_of(model, ids):
+    """(list of int64 arrays, "one", "many" or "unequal") of what was given as `ids`; UserError for what cannot be continued."""
+    unequal = isinstance(ids, (list, tuple)) and len({np.size(row) for row in ids}) > 1
+    given = [np.asarray(row) for row in ids] if unequal else [np.asarray(ids)]
+    for array in given:
+        if array.ndim not in ((1,) if unequal else (1, 2)) or array.size == 0:
+            raise UserError(f"generate: ids of shape {array.shape}; expected (T,) or (B, T) with at least one token, or a list of such (T,): "
+                            "start from a line break or an end-of-text token if there is no prompt")
+        if array.dtype.kind not in "iu":
+            raise UserError(f"generate: ids of dtype {array.dtype}; expected whole numbers, as tokenizer.encode returns them")
+        vocab_size = model.config.vocab_size
+        if array.min() < 0 or array.max() >= vocab_size:
+            wrong = array[(array < 0) | (array >= vocab_size)][0]
+            raise UserError(f"generate: id {wrong} is outside the model's vocabulary of {vocab_size}: "
+                            "was the prompt encoded with another tokenizer?")
+    form = "unequal" if unequal else "one" if given[0].ndim == 1 else "many"
+    return [row.astype(np.int64) for row in (given if form != "many" else given[0])], form
 
 
-def _rows(model, ids, max_new_tokens, sampling, stop, seed, use_cache):
-    """Check the rest of the request now, draw later: returns the iterator of rows (B,)."""
-    if not isinstance(max_new_tokens, (int, np.integer)) or max_new_tokens < 0:
-        raise UserError(f"max_new_tokens is {max_new_tokens!r}; expected a whole number, 0 or above")
+def stop_ids(model, stop):
+    """The ids that end a row, as an array: those of the model's config where `stop` is None."""
     if stop is None:
         stop = getattr(model.config, "eos_token_id", None)
-    stop = np.atleast_1d(np.array(() if stop is None else stop, np.int64))
-    generator = default_generator() if seed is None else seed if isinstance(seed, Generator) else Generator(seed)
-    return _draw_rows(model, ids, int(max_new_tokens), sampling, stop, generator, use_cache)
+    return np.atleast_1d(np.array(() if stop is None else stop, np.int64))
 
 
-def _draw_rows(model, ids, max_new_tokens, sampling, stop, generator, use_cache):
-    batch, prompt = ids.shape
-    block_size = model.config.block_size
-    buffer = np.empty((batch, prompt + max_new_tokens), np.int64)
-    buffer[:, :prompt] = ids
+def check_room(max_new_tokens):
+    """UserError unless it is a number of tokens."""
+    if not isinstance(max_new_tokens, (int, np.integer)) or max_new_tokens < 0:
+        raise UserError(f"max_new_tokens is {max_new_tokens!r}; expected a whole number, 0 or above")
+    return int(max_new_tokens)
+
+
+def generator_of(seed):
+    """A generator for `seed`: a whole number, a `Generator`, or None for the default one."""
+    return default_generator() if seed is None else seed if isinstance(seed, Generator) else Generator(seed)
+
+
+def _rows(model, prompts, max_new_tokens, sampling, stop, seed, use_cache):
+    """Check the rest of the request now, draw later: returns the iterator of rows (B,)."""
+    return _draw_rows(model, prompts, check_room(max_new_tokens), sampling, stop_ids(model, stop), generator_of(seed), use_cache)
+
+
+def _draw_rows(model, prompts, max_new_tokens, sampling, stop, generator, use_cache):
+    decoder = Decoder(model, prompts, max_new_tokens, use_cache)
     seen = None
     if sampling.repetition_penalty != 1:
-        seen = np.zeros((batch, model.config.vocab_size), bool)
-        np.put_along_axis(seen, ids, True, axis=1)
-    room = min(prompt + max_new_tokens, block_size)
-    cache = model.make_cache(batch, room) if use_cache and prompt < block_size else None
-    ended = np.zeros(batch, bool)
-    for length in range(prompt, prompt + max_new_tokens):
-        if cache is not None and length > block_size:
-            cache = None
-        start = cache.length if cache is not None else max(0, length - block_size)
-        logits = next_logits(model, buffer[:, start:length], cache)
-        new = sampling.draw(logits, generator, seen)
-        if ended.any():
-            new[ended] = buffer[ended, length - 1]      # a row that ended repeats the token that ended it
+        seen = np.zeros((len(prompts), model.config.vocab_size), bool)
+        np.put_along_axis(seen, decoder.slots[:, :decoder.length], True, axis=1)       # an empty slot repeats the prompt's first id
+    ended, new = np.zeros(len(prompts), bool), np.zeros(len(prompts), np.int64)
+    for _ in range(max_new_tokens):
+        drawn = sampling.draw(decoder.logits(), generator, seen)
+        new = np.where(ended, new, drawn)       # a row that ended repeats the token that ended it
         ended |= np.isin(new, stop)
         if ended.all():
             return
-        buffer[:, length] = new
+        decoder.append(new)
         if seen is not None:
-            seen[np.arange(batch), new] = True
+            seen[np.arange(len(new)), new] = True
         yield new
-
-
-def next_logits(model, ids, cache=None):
-    """Logits (B, V) of the token after `ids` (B, T), as an array: no graph, no dropout."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        with no_grad():
-            return model(ids, cache=cache).numpy()[:, -1]
-    finally:
-        if training:
-            model.train()
