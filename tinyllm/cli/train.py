@@ -60,16 +60,21 @@ def configure(parser):
     group.add_argument("--seed", type=int, metavar="N", help="of everything random (default: drawn, and written into the run)")
     group.add_argument("--overfit-batch", action="store_true", help="learn one batch by heart: a check that learning works (200 steps)")
     group.add_argument("--skip-bad-steps", type=int, default=0, metavar="N", help="go on after up to N steps with a NaN or Inf (0)")
+    group.add_argument("--shards", type=int, metavar="N",
+                       help="parts of a batch worked on at once (default: one for each core); the numbers depend on it")
+    group.add_argument("--threads", type=int, metavar="N", help="threads to do it with (default: one for each core); the numbers do not")
     group.add_argument("--sample", type=int, default=200, metavar="N", help="tokens of the sample shown at the end (200)")
 
 
 def run(args):
     """Train; returns nothing."""
-    from ..train.blas import use_one_thread
+    from ..engine.threads import set_num_threads
+    from ..fused.kernels import announcing
     from ..train.report import write_report
     from ..train.session import Session
-    use_one_thread()
-    with _new(args) if args.resume is None else _resumed(args, Session) as session:
+    if args.threads is not None:
+        set_num_threads(args.threads)
+    with announcing(), _new(args) if args.resume is None else _resumed(args, Session) as session:
         _introduce(session)
         session.trainer.fit()
         report = write_report(session.run.path)
@@ -82,13 +87,14 @@ def run(args):
 
 def _resumed(args, session):
     given = [f"--{name.replace('_', '-')}" for name, value in vars(args).items()
-             if name not in ("sources", "resume", "sample", "debug", "run", "parser") and value != args.parser.get_default(name)]
+             if name not in ("sources", "resume", "sample", "threads", "debug", "run", "parser") and value != args.parser.get_default(name)]
     if args.sources or given:
         raise UserError(f"--resume goes on with a run as it was started: leave out {(*args.sources, *given)[0]}")
     return session.resume(args.resume)
 
 
 def _new(args):
+    from ..engine.threads import available_cores
     from ..train.data import DataConfig
     from ..train.loop import TrainConfig
     from ..train.session import Session, free_directory
@@ -107,6 +113,7 @@ def _new(args):
         min_lr=lr / 10 if args.min_lr is None else args.min_lr, warmup=min(100, steps // 20) if args.warmup is None else args.warmup,
         schedule=args.schedule, betas=args.betas, weight_decay=decay, clip=args.clip, eval_every=args.eval_every,
         eval_windows=args.eval_windows, early_stop=args.early_stop, skip_bad_steps=args.skip_bad_steps,
+        shards=args.shards or min(available_cores(), args.batch or shape["batch"]),
         overfit_batch=args.overfit_batch, seed=seed)
     return Session.new(args.out or free_directory(sources), data, model, config)
 

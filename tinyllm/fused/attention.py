@@ -185,7 +185,7 @@ def _unpacked(qkv, n_head, n_kv_head=None, rotation=None):
 def _turned(qkv, heads, rotation, back=False):
     """A copy of `qkv` whose first `heads` heads are turned by their positions' angles, or back."""
     (cos, sin, interleaved), y = rotation, qkv.copy()
-    cos, sin = (rows(np.broadcast_to(x, (*qkv.shape[:2], x.shape[-1])) if x.ndim > 2 else x).astype(qkv.dtype, copy=False) for x in (cos, sin))
+    cos, sin = (rows(x).astype(qkv.dtype, copy=False) for x in (cos, sin))       # (T, D/2), or with a batch (B·T, D/2)
     turn_rows(rows(qkv), cos, -sin if back else sin, heads, interleaved, rows(y))
     return y
 

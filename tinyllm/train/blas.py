@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..ops import gemm
+
 
 def use_one_thread():
     """Make OpenBLAS use one thread from now on, unless the environment variable OPENBLAS_NUM_THREADS says how many.
@@ -26,5 +28,6 @@ def use_one_thread():
                      "openblas_set_num_threads"):
             if hasattr(loaded, name):
                 getattr(loaded, name)(1)
+                gemm.blas_threads = 1       # now the package's own kernel is the faster one
                 return True
     return False

@@ -2,6 +2,7 @@
 
     for each step:
         for each of `accumulate` batches: loss ← mean cross-entropy; backward; gradients add up, each / accumulate
+        (a batch is cut into shards that work at once: shards.py)
         a loss or gradient that is not finite stops the run here, before it can touch the weights
         clip the gradients' global norm; set the learning rate of this step; one optimizer update
         every `eval_every` steps: loss on the validation windows, "best" and "last" checkpoints
@@ -10,20 +11,24 @@ Everything the next step depends on (weights, optimizer, random streams, place i
 checkpoint, so a run that was stopped and resumed ends with the same bits as one that was not.
 """
 
+import functools
 import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import AnomalyError, anomaly, no_grad
+from ..engine import AnomalyError, anomaly, no_grad, threads
+from ..engine.memory import keep_freed_memory
 from ..engine.random import default_generator
 from ..errors import UserError, WorkError
 from ..optim import AdamW, clip_grad_norm, constant, decay_groups, linear, warmup_cosine, warmup_stable_decay
 from ..text.batches import IGNORE
+from .blas import use_one_thread
 from .checkpoint import pack_optimizer, unpack_optimizer
 from .interrupt import StopRequest
 from .progress import Progress
+from .shards import Shards
 
 SCHEDULES = {
     "cosine": lambda c: warmup_cosine(c.lr, warmup=c.warmup, total=c.steps, floor=c.min_lr),
@@ -60,11 +65,12 @@ class TrainConfig:
     skip_bad_steps: int = 0     # how many steps with a NaN or Inf may be left out before the run stops
     overfit_batch: bool = False
     seed: int = 0
+    shards: int = 1             # parts of a batch that are worked on at once; a run's numbers depend on it, not on the threads
 
     def __post_init__(self):
         self.betas = tuple(self.betas)
         for name, low in (("steps", 1), ("batch", 1), ("accumulate", 1), ("warmup", 0), ("eval_every", 1), ("eval_windows", 0),
-                          ("early_stop", 0), ("skip_bad_steps", 0)):
+                          ("early_stop", 0), ("skip_bad_steps", 0), ("shards", 1)):
             if getattr(self, name) < low:
                 raise UserError(f"{name} is {getattr(self, name)}; expected {low} or more")
         for name in ("lr", "min_lr", "weight_decay", "clip"):
@@ -90,6 +96,9 @@ class Trainer:
 
     def __init__(self, model, batches, validation, config, run=None, out=None):
         self.model, self.batches, self.validation, self.config, self.run, self.out = model, batches, validation, config, run, out
+        use_one_thread()
+        keep_freed_memory()
+        self.shards = Shards(model, config.shards)
         self.optimizer = AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas)
         self.schedule = SCHEDULES[config.schedule](config)
         self.step = 0
@@ -104,7 +113,6 @@ class Trainer:
     def train_step(self):
         """One update; returns its record for the metrics. Raises WorkError, weights untouched, on a NaN or Inf."""
         config, before = self.config, self._stream_state()
-        self.optimizer.zero_grad()
         loss = self._accumulate()
         norm = clip_grad_norm(self.model.parameters(), config.clip or math.inf)
         lr = self.schedule(self.step)
@@ -124,21 +132,15 @@ class Trainer:
 
     def _accumulate(self):
         """Gradients of the mean loss over `accumulate` batches; returns that loss."""
-        total = 0.0
-        for _ in range(self.config.accumulate):
-            ids, targets = next(self.batches)
-            loss = self.model.loss(ids, targets)
-            total += loss.item()
-            for term in self.model.auxiliary_losses().values():     # of experts to keep busy, of tokens further ahead
-                loss = loss + term
-            (loss / self.config.accumulate).backward()
+        self.shards.begin()
+        total = sum(self.shards.gradients(*next(self.batches), 1 / self.config.accumulate) for _ in range(self.config.accumulate))
+        self.shards.finish()
         return total / self.config.accumulate
 
     def _bad_step(self, before, loss, norm):
         """Run the step once more, slowly, to find where the trouble began; stop, unless the step may be skipped."""
         after = self._stream_state()
         self._load_stream_state(before)
-        self.optimizer.zero_grad()
         culprit = next((f"parameter {name} already has a NaN or Inf" for name, parameter in self.model.named_parameters()
                         if not np.isfinite(parameter.numpy()).all()), None)
         if culprit is None:
@@ -148,7 +150,7 @@ class Trainer:
                     self._accumulate()
             except AnomalyError as error:
                 culprit = str(error)
-        self.optimizer.zero_grad()
+        self.shards.begin()
         self._load_stream_state(after)
         if self.skipped < self.config.skip_bad_steps:
             self.skipped += 1
@@ -240,14 +242,14 @@ class Trainer:
 
 def evaluate(model, pairs):
     """Mean loss in nats per token over (ids, targets) pairs, in eval mode and without a graph; IGNORE does not count."""
+    def one(ids, targets):
+        kept = int((targets != IGNORE).sum())
+        return model.loss(ids, targets, ignore_index=IGNORE).item() * kept, kept
+
     training = model.training
     model.eval()
-    total = count = 0
     with no_grad():
-        for ids, targets in pairs:
-            kept = int((targets != IGNORE).sum())
-            total += model.loss(ids, targets, ignore_index=IGNORE).item() * kept
-            count += kept
+        results = threads.run([functools.partial(one, *pair) for pair in pairs])
     if training:
         model.train()
-    return total / count
+    return sum(loss for loss, _ in results) / sum(kept for _, kept in results)
