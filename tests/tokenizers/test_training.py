@@ -191,3 +191,12 @@ def test_the_cut_is_at_a_word_or_nowhere():
     assert training.cut(b"don't", 4) == 0
     assert training.cut(b"!!!!!!!!", 5) == 0
     assert np.all([training.cut("é".encode() * 9, i) == 0 for i in range(1, 17)])
+
+
+def test_surrogate_pairs_are_not_cut_in_two():
+    text = "\ud83d\ude42" * 400
+    assert b"".join(training.blocks([(text, False)], "gpt2", size=31)) == "🙂".encode() * 400
+
+
+def test_a_vocabulary_larger_than_the_text_allocates_little():
+    assert BPETokenizer.train(corpus(6), 2**31, min_frequency=1).vocab_size < 60_000

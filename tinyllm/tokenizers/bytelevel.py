@@ -144,10 +144,9 @@ class BPETokenizer(Tokenizer):
                 and (disallowed_special == "all" or not disallowed_special)
                 and not (self.special_tokens and self._special_prefix in text)):
             coder = self._coder()
-            try:
-                return coder.encode_small(to_bytes(text))
-            finally:
-                self._coders.append(coder)
+            ids = coder.encode_small(to_bytes(text))
+            self._coders.append(coder)
+            return ids
         return super().encode(text, bos=bos, eos=eos, allowed_special=allowed_special, disallowed_special=disallowed_special)
 
     def encode_stream(self, parts):
@@ -189,10 +188,9 @@ class BPETokenizer(Tokenizer):
 
     def _compiled_encode(self, data):
         coder = self._coder()
-        try:
-            return coder.encode(data)
-        finally:
-            self._coders.append(coder)
+        ids = coder.encode(data)
+        self._coders.append(coder)             # not after an error or Ctrl-C, which may have left it in pieces
+        return ids
 
     def _coder(self):
         """An encoder that no other thread uses; the first one starts the compiler, or reads its cache."""

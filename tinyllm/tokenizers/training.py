@@ -1,6 +1,6 @@
 """Training from text of any size: scan and count the pieces, then learn merges from their counts.
 
-Text goes through in blocks of some megabytes, so a file larger than memory is no matter: what stays is the
+Text goes through in small blocks, so a file larger than memory is no matter: what stays is the
 table of distinct pieces. A block is cut where every named pattern begins a new piece whatever comes before
 (`cut`), so its pieces are those of the whole text. With several threads each counts its own blocks in its own
 table; counts are whole numbers and their sum does not depend on who counted what, so the merges do not either.
@@ -157,18 +157,33 @@ def blocks(texts, pattern, size=BLOCK):
     if pattern is not None and split.pattern_name(pattern) not in scanning.RULES:
         yield from (to_bytes(text) for text, _ in texts if text)
         return
-    held = b""
+    held, enough = [], size
     for text, more in texts:
-        for start in range(0, len(text), size):
-            part = to_bytes(text if len(text) <= size else text[start:start + size])
-            held = held + part if held else part
-            at = cut(held, len(held) - 8) if len(held) >= size and pattern is not None else 0
+        for part in _slices(text, size):
+            held.append(to_bytes(part))
+            if pattern is None or sum(map(len, held)) < enough:
+                continue
+            data = b"".join(held)
+            at = cut(data, len(data) - 8)
             if at:
-                yield held[:at]
-                held = held[at:]
-        if held and not more:
-            yield held
-            held = b""
+                yield data[:at]
+            held, enough = [data[at:]], size if at else 2 * len(data)
+        if not more:
+            data = b"".join(held)
+            if data:
+                yield data
+            held, enough = [], size
+
+
+def _slices(text, size):
+    """A text in parts of about `size` characters, no surrogate pair cut in two."""
+    start = 0
+    while start < len(text):
+        end = start + size
+        if "\ud800" <= text[end - 1:end] <= "\udbff":
+            end += 1
+        yield text[start:end]
+        start = end
 
 
 def count(texts, pattern, threads=None, progress=None):
@@ -241,6 +256,7 @@ def learn(counter, num_merges, *, ties="smallest", min_frequency=2, max_token_le
     """
     pieces, room = counter.size()
     room += pieces + 1
+    num_merges = min(num_merges, room)         # each merge makes the text shorter
     if room >= 1 << 31:
         raise TokenizerError(f"the distinct pieces have {room} bytes together, the most is {1 << 31}: give a pattern that "
                              "cuts the text into words, or train on less text")
