@@ -7,7 +7,7 @@ import pytest
 
 from tinyllm.errors import UserError
 from tinyllm.train.metrics import MetricsLog
-from tinyllm.train.report import chart, running_mean, ticks, write_report
+from tinyllm.train.report import chart, running_mean, ticks, write_comparison, write_report
 from tinyllm.train.run import RunDirectory
 
 CONFIG = {"model": {"type": "gpt", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 4, "vocab_size": 9},
@@ -63,3 +63,19 @@ def test_the_running_mean_of_a_constant_is_the_constant():
 def test_what_is_no_run(tmp_path):
     with pytest.raises(UserError, match="is not a run directory"):
         write_report(tmp_path)
+
+
+def test_several_runs_are_drawn_together(tmp_path):
+    """Each in a colour of its own; the best of each is named; a run without validation has its training loss."""
+    runs = []
+    for name, losses in (("one", (2.0, 1.5)), ("t<o", (3.0, 1.75)), ("three", ())):
+        written(tmp_path / name, [step(1, 4.0), step(2, 3.0), *({"step": i + 1, "val_loss": loss} for i, loss in enumerate(losses))])
+        runs.append((tmp_path / name / "run").rename(tmp_path / f"run-{name}"))
+    page = write_comparison(runs, tmp_path / "all.html").read_text()
+    assert "best 1.5000 at step 2" in page and "best 1.7500 at step 2" in page and "not validated" in page and "run-t&lt;o" in page
+    validation, training = re.findall("<svg.*?</svg>", page)
+    assert validation.count("<polyline") == 2 and training.count("<polyline") == 3
+    assert len(set(re.findall('stroke="(#[0-9a-f]+)" stroke-width', training))) == 3
+    xml.fromstring(training)
+    with pytest.raises(UserError):
+        write_comparison([tmp_path / "none"], tmp_path / "all.html")

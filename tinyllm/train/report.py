@@ -2,10 +2,11 @@
 
 Loss on training batches (each step faint, their running mean strong), on the validation text with its best
 point, and the floor where it is known; learning rate, gradient norm and speed below. The pictures are SVG in the
-page itself.
+page itself. `write_comparison` draws the losses of several runs together.
 """
 
 import html
+import itertools
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .run import RunDirectory
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 760, 300, 56, 20, 28, 12
 INK, FAINT, TRAIN, VALIDATION, FLOOR = "#333", "#ddd", "#4878a8", "#c8553d", "#5a8f5a"
+COLOURS = (TRAIN, VALIDATION, FLOOR, "#8c6bb1", "#b8860b", "#2a9d8f")       # of the runs in a comparison
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;color:#333;max-width:800px;margin:2em auto;padding:0 1em}}
@@ -34,13 +36,44 @@ def write_report(path):
     return target
 
 
+def write_comparison(paths, target):
+    """Write one page with the losses of several runs, a colour each; returns its path. UserError if one is no run."""
+    runs = [RunDirectory.open(path) for path in paths]
+    records = [read_metrics(run.metrics_path) for run in runs]
+    curves = {"Validation loss": [_points(own, "val_loss") for own in records],
+              "Training loss, running mean": [running_mean(_points(own, "loss")) for own in records]}
+    names = [html.escape(run.path.name) for run in runs]
+    rows = [f"<tr><td style='color:{colour}'>{name}</td><td>{_model(run.config['model'])}</td><td>{_best(losses)}</td></tr>"
+            for colour, name, run, losses in zip(itertools.cycle(COLOURS), names, runs, curves["Validation loss"])]
+    parts = [f"<table>{''.join(rows)}</table>"]
+    for title, lines in curves.items():
+        if any(lines):
+            drawn = [(points, colour, 2, name) for points, colour, name in zip(lines, itertools.cycle(COLOURS), names) if points]
+            parts.append(f"<h2>{title}, nats per token</h2>" + chart(drawn))
+    page = PAGE.format(title=", ".join(names), body="".join(parts))
+    write_bytes(Path(target), page.encode())
+    return Path(target)
+
+
+def _points(records, key):
+    return [(record["step"], record[key]) for record in records if record.get(key) is not None]
+
+
+def _best(losses):
+    return "best {1:.4f} at step {0:,}".format(*min(losses, key=lambda pair: pair[1])) if losses else "not validated"
+
+
+def _model(model):
+    return f"{model['type']}, {model['n_layer']} layers, {model['n_head']} heads, width {model['n_embd']}, block {model['block_size']}"
+
+
 def _body(config, records):
     steps = [record for record in records if record.get("loss") is not None]
-    evaluations = [(record["step"], record["val_loss"]) for record in records if "val_loss" in record]
+    evaluations = _points(records, "val_loss")
     parts = [_facts(config, steps, evaluations)]
     if steps:
         def points(key):
-            return [(record["step"], record[key]) for record in steps if record.get(key) is not None]
+            return _points(steps, key)
         floor = config["data"].get("floor_per_token")
         lines = [(points("loss"), FAINT, 1, None), (running_mean(points("loss")), TRAIN, 2, "training"), (evaluations, VALIDATION, 2, "validation")]
         if floor is not None:
@@ -55,7 +88,7 @@ def _body(config, records):
 
 def _facts(config, steps, evaluations):
     model, data, train = config["model"], config["data"], config["train"]
-    rows = {"model": f"{model['type']}, {model['n_layer']} layers, {model['n_head']} heads, width {model['n_embd']}, block {model['block_size']}",
+    rows = {"model": _model(model),
             "text": f"{', '.join(Path(s).name for s in data['sources'])}: {data['train_tokens']:,} tokens to train on, {data['val_tokens']:,} to "
                     f"validate on, {data['tokenizer']} vocabulary of {model['vocab_size']:,}",
             "training": f"{len(steps):,} of {train['steps']:,} steps of {train['batch']} × {train['accumulate']} windows, seed {train['seed']}"}
