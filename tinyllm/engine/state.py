@@ -7,6 +7,7 @@ numbered from its own thread's count, in the order in which it was built.
 
 import contextlib
 import itertools
+import os
 import threading
 
 import numpy as np
@@ -19,7 +20,7 @@ class Switches:
 
     def __init__(self):
         self.grad = True                        # record a graph
-        self.fused = True                       # fast kernels; False runs the definitions
+        self.fused = os.environ.get("TINYLLM_FUSED") != "0"     # fast kernels; False runs the definitions
         self.dtype = np.dtype(np.float32)       # what Python numbers become
         self.watchers = ()                      # see Watcher
         self.next_index = itertools.count().__next__
