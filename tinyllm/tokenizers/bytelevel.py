@@ -250,13 +250,16 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def _from_state(cls, record):
         try:
+            history = record.get("history")
+            if history is not None and (not isinstance(history, list) or set(map(type, history)) - {int}):
+                raise TokenizerError("the history is no list of whole numbers")
             specials = record["special_tokens"]
             names = {token: name for name, token in specials.items()}
             extra = {int(token): bytes.fromhex(data) for token, data in record.get("extra_tokens", {}).items()}
             return cls(record["merges"], pattern=record["pattern"], special_tokens=specials,
                        byte_ids=record.get("byte_ids"), merge_ids=record.get("merge_ids"),
                        extra_tokens=extra, whole_pieces=bool(record["whole_pieces"]), bos=names.get(record["bos_id"]),
-                       eos=names.get(record["eos_id"]), history=record.get("history"))
+                       eos=names.get(record["eos_id"]), history=history)
         except TokenizerError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

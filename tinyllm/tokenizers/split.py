@@ -35,6 +35,7 @@ PATTERNS = {
 }
 # …, À, à, 中, a combining acute, ², an em space, and no line end beyond ASCII
 _MEMBERS = np.array([0x2026, 0xC0, 0xE0, 0x4E2D, 0x301, 0xB2, 0x2003, 0x2026], np.uint32)
+LONGEST_PATTERN = 10_000
 SECONDS, SECONDS_PER_MEGABYTE = 2, 10        # a pattern that needs longer backtracks without end
 
 
@@ -50,6 +51,8 @@ def pattern_name(text):
 
 @functools.lru_cache(maxsize=64)
 def _compiled(pattern):
+    if len(pattern) > LONGEST_PATTERN:
+        raise TokenizerError(f"the pattern has {len(pattern)} characters; the most is {LONGEST_PATTERN}")
     try:
         return regex.compile(pattern_text(pattern))
     except regex.error as error:
