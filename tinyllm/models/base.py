@@ -107,8 +107,8 @@ class LanguageModel(Module):
                                "work under tl.no_grad(), or leave the cache out")
         return ids
 
-    # Generation is a floor above the models, so nothing here may need it to be imported; the two methods
-    # below fetch it when they are called, for the sake of `model.generate(...)`.
+    # Generation and files are floors above the models, so nothing here may need them to be imported; the methods
+    # below fetch them when they are called, for the sake of `model.generate(...)`.
 
     def generate(self, ids, max_new_tokens, **options):
         """Continue `ids` by `max_new_tokens`; see `tinyllm.generate.generate` for the options."""
@@ -119,6 +119,20 @@ class LanguageModel(Module):
         """Yield the ids that continue `ids`, as they are drawn; see `tinyllm.generate.stream`."""
         from ..generate import stream
         return stream(self, ids, max_new_tokens, **options)
+
+    @classmethod
+    def from_pretrained(cls, path):
+        """The model of this class in a Hugging Face directory, or whatever else `tl.load` reads; in eval mode."""
+        from ..load import load
+        model, _ = load(path)
+        if not isinstance(model, cls):
+            raise UserError(f"{path} holds a {type(model).__name__}, not a {cls.__name__}: tl.load(path) takes either")
+        return model
+
+    def save_pretrained(self, path, tokenizer=None):
+        """Write a directory that transformers loads unchanged; see `tinyllm.weights.hf.save`."""
+        from ..weights import hf
+        hf.save(self, path, tokenizer)
 
 
 def positions(ids, cache):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import tokenizers
 from ..atomic import replacing
 from ..errors import UserError
 from ..models import Llama, LlamaConfig
@@ -158,3 +159,8 @@ def save(model, path):
             if name in ("wq", "wk") and not config.rope_interleaved:
                 array = to_interleaved(array, H if name == "wq" else K)
             file.write(np.ascontiguousarray(array, "<f4").data)
+
+
+def load_tokenizer(path, vocab_size):
+    """The tokenizer of llama2.c's tokenizer.bin, or another tokenizer's file."""
+    return tokenizers.load(path, vocab_size=vocab_size)

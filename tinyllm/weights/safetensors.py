@@ -129,7 +129,8 @@ class SafetensorsFile(Mapping):
         dtype, shape, start, _ = self._tensors[name]
         array = np.frombuffer(self._map, DTYPES[dtype], math.prod(shape), self._data + start).reshape(shape)
         if dtype == "BF16":
-            return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)     # the upper half of a float32
+            wide = np.left_shift(array, 16, dtype=np.uint32)        # the upper half of a float32
+            return wide.view(np.float32)
         if dtype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
             raise self._wrong("a BOOL byte is neither 0 nor 1", name)
         return array if array.flags.aligned else array.copy()
@@ -141,6 +142,11 @@ class SafetensorsFile(Mapping):
     def dtype(self, name):
         """The format's name of a tensor's dtype, such as "F32" or "BF16"."""
         return self._tensors[name][0]
+
+    def forget(self):
+        """Let the system take back the memory of what has been read; it is read again when it is touched again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def close(self):
         """Let go of the file; arrays taken from it stay valid and keep the mapping alive."""
