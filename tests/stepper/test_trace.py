@@ -86,7 +86,8 @@ def test_a_composite_groups_its_definition():
     x, _ = leaves()
     with tl.trace() as tr:
         tl.F.softmax(tl.F.softmax(x)).sum()
-    assert [v.groups for v in tr.values if v.op] == [["softmax_1"]] * 3 + [["softmax_2"]] * 3 + [[]]
+    outermost = [v.groups[:1] for v in tr.values if v.op]
+    assert outermost == [["softmax_1"]] * 3 + [["softmax_2"]] * 3 + [[]]
 
 
 def test_names_win_and_parameters_have_their_paths():
@@ -102,14 +103,13 @@ def test_names_win_and_parameters_have_their_paths():
     assert tr["n0"].name == "left"
 
 
-def test_a_value_computed_in_a_loop_is_numbered():
+def test_of_a_loop_the_variable_is_the_last():
     x, w = leaves()
     with tl.trace() as tr:
         total = tl.Tensor(np.array(0.0))
         for _ in range(3):
             total = total + (x @ w).sum()
-    assert [v.name for v in tr.values if v.op == "add"] == ["total", "total_2", "total_3"] or \
-           [v.name for v in tr.values if v.op == "add"][-1].startswith("total")
+    assert [v.name for v in tr.values if v.op == "add"] == ["add_1", "add_2", "total"]
 
 
 def test_large_arrays_are_omitted_in_words():
@@ -178,14 +178,15 @@ def test_tracing_costs_at_most_three_times_the_definitions():
         with tl.trace():
             step()
 
-    def fastest(run, times=9):
-        seconds = []
-        for _ in range(times):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
-    traced()
-    with tl.fused(False):
-        plain = fastest(step)
-    assert fastest(traced) <= 3 * plain
+    def seconds(run):
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+
+    def plain():
+        with tl.fused(False):
+            step()
+    plain(), traced()
+    pairs = [(seconds(plain), seconds(traced)) for _ in range(60)]
+    least, traced_least = (min(times) for times in zip(*pairs))
+    assert traced_least <= 3 * least

@@ -59,11 +59,11 @@ def _walk_again(trace, place, spoil):
         elif event["kind"] == "unbroadcast":
             shape = trace.array(trace[id].inputs[position]).shape
             results[id, position] = summed = unbroadcast(results[id, position], shape) if results[id, position].shape != shape else results[id, position]
-            event["before"], event["after"] = keep(summed), keep(summed)
+            event["after"] = keep(summed)
         elif event["kind"] == "accumulate":
             target, gradient = event["target"], results[id, position]
             arriving[target] = gradient if target not in arriving else arriving[target] + gradient
-            event["gradient"], event["total"] = keep(gradient), keep(arriving[target])
+            event["total"] = keep(arriving[target])
     return wrong
 
 

@@ -18,13 +18,14 @@ that a line of the traced script assigns, or by operation and number (`matmul_2`
 
 import ast
 import functools
+import gc
 import linecache
 import os
 import sys
 
 import numpy as np
 
-from ..engine import STATE, Tensor, Watcher
+from ..engine import STATE, Tensor, Watcher, primitives
 from ..errors import UserError, WorkError
 from .arrays import omit
 from .record import Trace, Value, encode
@@ -45,7 +46,7 @@ class Recorder(Watcher):
         self.stored = {}        # id(array) -> (it, place in trace.arrays)
         self.chain, self.counts = [], {}
         self.last = self.walked = None
-        self.kinds = {}         # code object -> how its frames are seen
+        self.kinds, self.outer = {}, (None, "")       # id(code object) -> (`seen`, it); the last frame outside the plumbing, its module
 
     # ---- arrays
 
@@ -54,17 +55,18 @@ class Recorder(Watcher):
         found = self.stored.get(id(array)) if again else None
         if found is not None:
             return found[1]
-        arrays = self.trace.arrays
-        if array.size > self.largest:
-            arrays.append(omit(array, f"{array.size:,} numbers, more than the {self.largest:,} that are kept of one array"))
-        elif array.size > self.budget:
+        arrays, size = self.trace.arrays, array.size
+        place = len(arrays)
+        if size > self.largest:
+            arrays.append(omit(array, f"{size:,} numbers, more than the {self.largest:,} that are kept of one array"))
+        elif size > self.budget:
             arrays.append(omit(array, "the trace is full: it keeps no more numbers"))
         else:
-            self.budget -= array.size
+            self.budget -= size
             arrays.append(array.copy())
         if again:
-            self.stored[id(array)] = array, len(arrays) - 1
-        return len(arrays) - 1
+            self.stored[id(array)] = array, place
+        return place
 
     # ---- values
 
@@ -90,11 +92,12 @@ class Recorder(Watcher):
         return encode(x.item() if isinstance(x, np.ndarray) else x, self.keep)
 
     def forward(self, node, primitive, inputs, attributes, output):
-        where, module, chain = self._place(primitive)
+        where, module, chain = self._place()
         operands = [self.operand(x) for x in inputs]
-        attributes = {k: encode(v, self.keep) for k, v in attributes.items() if k != "saved"}
+        if attributes:
+            attributes = {k: encode(v, self.keep) for k, v in attributes.items() if k != "saved"}
         value = self.add(output, output.name, "result", output.data, op=primitive.name, inputs=operands, attributes=attributes,
-                         where=where, module=module, groups=self._groups(chain), needs=node is not None)
+                         where=where, module=module, groups=self._groups(chain) if chain else [], needs=node is not None)
         if node is not None:
             self.known[id(node)] = node, value
         if primitive.name not in self.trace.ops:
@@ -103,67 +106,81 @@ class Recorder(Watcher):
         if output.requires_grad:
             self.last = output
 
-    def _place(self, primitive):
-        """(file and line outside the plumbing, path of the module there, frames of the composites on the way)."""
-        frame, chain, kinds = sys._getframe(2), [], self.kinds
+    def _place(self):
+        """(file and line outside the plumbing, path of the module there, frames of the definitions on the way, innermost first)."""
+        frame, chain, kinds = sys._getframe(3), [], self.kinds
         while frame is not None:
             code = frame.f_code
-            kind = kinds.get(code)
+            kind = kinds.get(id(code))      # hashing a code object would read its whole bytecode
             if kind is None:
-                inside = code.co_filename.startswith(PLUMBING) and code.co_filename != EXAMPLE
-                kind = kinds[code] = 0 if not inside else 2 if code.co_name == "apply" and code.co_filename.endswith("_op.py") else 1
-            if kind == 0:
+                kind, _ = kinds[id(code)] = seen(code), code
+            else:
+                kind = kind[0]
+            if kind == "outside":
                 break
-            if kind == 2:
-                chain.append(frame)
+            if kind:
+                chain.append((frame, kind))
             frame = frame.f_back
         if frame is None:
             return "", "", chain
-        if chain and chain[0].f_locals["cls"] is primitive:
-            del chain[0]        # the fast path itself, not its definition
-        owner = frame.f_locals.get("self")
-        return (frame.f_code.co_filename, frame.f_lineno), getattr(owner, "path", "") if hasattr(owner, "named_parameters") else "", chain[::-1]
+        if frame is not self.outer[0]:      # the variables of a frame are costly to look at
+            owner = frame.f_locals.get("self")
+            self.outer = frame, getattr(owner, "path", "") if hasattr(owner, "named_parameters") else ""
+        return (frame.f_code.co_filename, frame.f_lineno), self.outer[1], chain
 
     def _groups(self, chain):
         """Names of the composites whose frames are given, e.g. ["self_attention_1", "softmax_1"]; a frame met again keeps its name."""
         names = []
-        for depth, frame in enumerate(chain):
+        for depth, (frame, op) in enumerate(reversed(chain)):
             if depth < len(self.chain) and self.chain[depth][0] is frame:
                 names.append(self.chain[depth][1])
                 continue
             del self.chain[depth:]
-            op = frame.f_locals["cls"].name
             self.counts[op] = self.counts.get(op, 0) + 1
             names.append(f"{op}_{self.counts[op]}")
-            self.trace.ops[op] = frame.f_locals["cls"]
+            self.trace.ops[op] = primitives[op]
             self.chain.append((frame, names[-1]))
         del self.chain[len(chain):]
         return names
 
-    # ---- the walk
+    # ---- the walk: its arrays are not copied, for the walk overwrites none that somebody holds; what a leaf may adopt is
 
-    def _event(self, kind, node, **more):
-        found = self.known.get(id(node))
-        if found is not None:       # else it was computed before the trace began
-            self.trace.events.append({"kind": kind, "value": found[1].id, **more})
+    def held(self, array):
+        """The place of an array of the walk, held as it is."""
+        found = self.stored.get(id(array))
+        if found is not None:
+            return found[1]
+        if array.size > self.largest or array.size > self.budget:
+            return self.keep(array)
+        self.budget -= array.size
+        arrays = self.trace.arrays
+        self.stored[id(array)] = array, len(arrays)
+        arrays.append(array)
+        return len(arrays) - 1
 
     def rule(self, node, position, g, gradient):
-        self.walked = True
-        self._event("rule", node, position=position, g=self.keep(g), gradient=self.keep(gradient))
+        found = self.known.get(id(node))
+        if found is not None:       # else it was computed before the trace began
+            self.walked, value = True, found[1]
+            inner = self.trace.values[int(value.inputs[position][1:])].op is not None
+            self.trace.events.append({"kind": "rule", "value": value.id, "position": position, "g": self.held(g),
+                                      "gradient": self.held(gradient) if inner else self.keep(gradient)})
 
     def unbroadcast(self, node, position, before, after):
-        self._event("unbroadcast", node, position=position, before=self.keep(before), after=self.keep(after))
+        found = self.known.get(id(node))
+        if found is not None:
+            self.trace.events.append({"kind": "unbroadcast", "value": found[1].id, "position": position, "after": self.keep(after)})
 
     def accumulate(self, node, position, target, gradient, total):
-        inner = not isinstance(target, Tensor)
-        if not inner and id(target) not in self.known:
-            self.operand(target)
-        if id(target) in self.known:
-            self._event("accumulate", node, position=position, target=self.known[id(target)][1].id, gradient=self.keep(gradient),
-                        total=self.keep(total, again=inner))
+        found, reached = self.known.get(id(node)), self.known.get(id(target))
+        if found is not None and reached is not None:
+            place = self.keep(total, again=False) if isinstance(target, Tensor) else self.held(total)
+            self.trace.events.append({"kind": "accumulate", "value": found[1].id, "position": position, "target": reached[1].id, "total": place})
 
     def free(self, node):
-        self._event("free", node)
+        found = self.known.get(id(node))
+        if found is not None:
+            self.trace.events.append({"kind": "free", "value": found[1].id})
 
     def update(self, optimizer, name, parameter, stages):
         place = next((g, s) for g, p, s in _slots(optimizer) if p is parameter)
@@ -202,7 +219,7 @@ class Recorder(Watcher):
         trace.ops = {name: describe(primitive) for name, primitive in trace.ops.items()}
         rules = [e for e in trace.events if e["kind"] == "rule"]
         trace.root = rules[0]["value"] if rules else None
-        self.known, self.stored, self.chain, self.last = {}, {}, [], None
+        self.known, self.stored, self.chain, self.outer, self.last = {}, {}, [], None, None
         return trace
 
 
@@ -226,6 +243,8 @@ class trace:
 
     def __enter__(self):
         self.before, STATE.fused = STATE.fused, self.fused
+        self.collecting = gc.isenabled()
+        gc.disable()            # nothing that is recorded is garbage, and looking through it takes a quarter of the time
         self.recorder.__enter__()
         return self.recorder.trace
 
@@ -237,6 +256,8 @@ class trace:
         finally:
             recorder.__exit__()
             STATE.fused = self.before
+            if self.collecting:
+                gc.enable()
         outer = {} if sys._getframe(1).f_code.co_name == "record" else sys._getframe(1).f_locals
         recorder.finish(self.names, outer)
         if kind is None and not recorder.trace.values:
@@ -276,6 +297,15 @@ def _slots(optimizer):
             yield group, p, next(states)
 
 
+def seen(code):
+    """How frames of a code object are seen: "outside", a composite's name for its definition, or "" for plumbing."""
+    if not code.co_filename.startswith(PLUMBING) or code.co_filename == EXAMPLE:
+        return "outside"
+    if code.co_name != "definition":
+        return ""
+    return next((name for name, p in primitives.items() if getattr(getattr(p, "definition", None), "__code__", None) is code), "")
+
+
 @functools.lru_cache(maxsize=None)
 def describe(primitive):
     """An operation in words: formula, inputs, infix symbol, text of each rule."""
@@ -287,17 +317,16 @@ def _name(trace):
     """Names for the values: from the assignment on their line, or by operation and number; "x_2" is the second x."""
     computed, closing = [v for v in trace.values if v.op is not None], {}
     ends = {one.id for one, after in zip(computed, [*computed[1:], None]) if after is None or after.where != one.where}     # last on its line
-    for value in trace.values:
-        closing.update({group: value for group in value.groups[::-1]})      # the last value of a composite bears its name
+    for value in computed:
+        for group in value.groups[::-1]:
+            closing[group] = value      # the last value of a composite bears its name
     titles = {value.id: group for group, value in reversed(closing.items())}
-    seen, ops = {}, {}
+    seen, ops, source_line = {}, {}, functools.lru_cache(maxsize=None)(_source_line)
     for value in trace.values:
         if value.where:
-            path, number = value.where
-            value.line = linecache.getline(path, number).strip()
-            value.where = f"{os.path.basename(path)}:{number}"
-            if not value.name and value.id in ends and (path == EXAMPLE or not path.startswith(PACKAGE)):
-                value.name = assigned(value.line)
+            value.line, value.where, variable = source_line(*value.where)
+            if not value.name and value.id in ends:
+                value.name = variable
         value.name = value.name or titles.get(value.id)
         if not value.name:
             stem = value.op or value.kind
@@ -307,6 +336,13 @@ def _name(trace):
             seen[value.name] += 1
             value.name = f"{value.name}_{seen[value.name]}"
         seen.setdefault(value.name, 1)
+
+
+def _source_line(path, number):
+    """(text, "file.py:41", the variable it assigns if it is a line of the traced script)."""
+    line = linecache.getline(path, number).strip()
+    script = path == EXAMPLE or not path.startswith(PACKAGE)
+    return line, f"{os.path.basename(path)}:{number}", assigned(line) if script else None
 
 
 def assigned(line):
