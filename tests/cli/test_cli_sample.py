@@ -53,6 +53,21 @@ def test_all_filters_at_once(sample):
     assert code == 0 and len(out) == 1 + 5 + 1
 
 
+def test_beams_and_best_of_write_one_text(sample):
+    greedy = sample("char", "--prompt", "the", "--tokens", "12", "--temperature", "0")
+    assert sample("char", "--prompt", "the", "--tokens", "12", "--beams", "1") == greedy
+    assert sample("char", "--prompt", "the", "--tokens", "12", "--best-of", "3", "--temperature", "0") == greedy
+    drawn = sample("char", "--prompt", "the", "--tokens", "12", "--best-of", "3", "--seed", "1")
+    assert drawn[0] == 0 and len(drawn[1]) == 3 + 12 + 1 and drawn == sample("char", "--prompt", "the", "--tokens", "12", "--best-of", "3", "--seed", "1")
+
+
+@pytest.mark.parametrize("words, message", [(("--beams", "2", "--best-of", "2"), "give one of them"), (("--beams", "0"), "beams is 0"),
+                                            (("--best-of", "0"), "n is 0")])
+def test_searches_that_make_no_sense(sample, words, message):
+    code, _, err = sample("char", *words)
+    assert code == 2 and message in err
+
+
 def test_text_of_several_bytes_a_character_is_written_whole(runs, monkeypatch):
     """Each piece that is written is valid text; what is cut off at the end is shown as U+FFFD, once."""
     from tinyllm.cli import sample as module

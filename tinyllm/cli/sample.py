@@ -18,6 +18,8 @@ def configure(parser):
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the best tokens that make up P of the probability")
     parser.add_argument("--min-p", type=float, metavar="P", help="never draw a token less likely than P times the best")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="make tokens that are there less likely (1: off)")
+    parser.add_argument("--beams", type=int, metavar="N", help="search with N beams for the likeliest text, instead of drawing one")
+    parser.add_argument("--best-of", type=int, metavar="N", help="draw N texts and write the likeliest")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed writes the same text (default: drawn)")
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer file, instead of the run's own")
     parser.add_argument("--no-cache", dest="cache", action="store_false", help="compute all keys and values anew for each token (slow)")
@@ -33,10 +35,27 @@ def run(args):
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     if prompt == "":
         raise UserError("the prompt is empty; give at least one character, or leave --prompt out to start from an empty line")
+    if None not in (args.beams, args.best_of):
+        raise UserError("--beams searches and --best-of draws: give one of them")
     model, tokenizer = load(args.model, args.tokenizer)
     prompt = opening(tokenizer) if prompt is None else prompt
-    write(model, tokenizer, prompt, args.tokens, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
-          repetition_penalty=args.repetition_penalty, seed=args.seed, use_cache=args.cache)
+    options = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
+                   repetition_penalty=args.repetition_penalty, seed=args.seed, use_cache=args.cache)
+    if args.beams is not None or args.best_of is not None:
+        print(likeliest(model, tokenizer, prompt, args.tokens, args.beams, args.best_of, options))
+    else:
+        write(model, tokenizer, prompt, args.tokens, **options)
+
+
+def likeliest(model, tokenizer, prompt, max_new_tokens, beams, n, options):
+    """The text that beam search finds, or the best of `n` draws."""
+    from ..search import beam_search, best_of
+    ids = tokenizer.encode_array(prompt, disallowed_special=())
+    if beams is not None:
+        found = beam_search(model, ids, max_new_tokens, beams=beams, use_cache=options["use_cache"])
+    else:
+        found = best_of(model, ids, max_new_tokens, n, **options)
+    return tokenizer.decode(found[0].ids).lstrip("\n")
 
 
 def opening(tokenizer):
