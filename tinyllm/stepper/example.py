@@ -15,9 +15,9 @@ def network(x, W1, b1, W2, b2):
 
     The first layer is written out; the second is the library's, W2 (out, in), which s steps into.
     """
-    h = x @ W1 + b1
-    a = ops.tanh(h)
-    z = F.linear(a, W2, b2)
+    u = x @ W1 + b1
+    h = ops.tanh(u)
+    z = F.linear(h, W2, b2)
     loss = F.cross_entropy(z, np.array([1]))
     return loss
 

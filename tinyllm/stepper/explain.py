@@ -128,14 +128,22 @@ def rule_shapes(trace, step, source):
     return f"{', '.join(read) or 'g ' + shapes['g']} → {result}"
 
 
+def read_by(trace, value, source):
+    """Positions of the operands that a rule reads as numbers, not only for their shape."""
+    return [k for k, x in enumerate(value.inputs) if isinstance(x, str) and _mentions(source, parameter_name(trace, value, k).split("[")[0])]
+
+
+def _mentions(source, name):
+    return re.search(rf"(?<![\w.]){name}(?!\w)(?!\.(?:shape|ndim|size|dtype))", source)
+
+
 def saved(trace, value, source):
     """What the rule reads besides g, with shapes: these were kept since the forward pass."""
     kept = []
-    for k, x in enumerate(value.inputs):
-        stem = parameter_name(trace, value, k)
-        if isinstance(x, str) and re.search(rf"(?<![\w.]){re.escape(stem)}(?!\w)(?!\.(?:shape|ndim|size|dtype))", source):
-            kept.append(f"{stem} = {trace[x].name} {shape_words(trace.array(x).shape)}")
-    if re.search(r"(?<![\w.])y(?!\w)", source):
+    for k in read_by(trace, value, source):
+        operand = trace[value.inputs[k]]
+        kept.append(f"{parameter_name(trace, value, k)} = {operand.name} {shape_words(trace.array(operand).shape)}")
+    if _mentions(source, "y"):
         kept.append(f"y = {value.name} {shape_words(trace.array(value).shape)}")
     return ", ".join(kept) or "nothing"
 
@@ -249,6 +257,7 @@ def explain_group(trace, steps, group):
     if steps[0].kind == "forward":
         made = {s.value for s in steps}
         read = dict.fromkeys(x for s in steps for x in trace[s.value].inputs if isinstance(x, str) and x not in made and not _unnamed(trace[x]))
+        read = sorted(read, key=lambda x: trace[x].kind == "parameter")      # what flows through, then what is learned
         facts["title"] = f"{last.name} = {op}({', '.join(trace[x].name for x in read)})"
         facts["graph"] = f"{', '.join(f'{trace[x].name} {shape_words(trace.array(x).shape)}' for x in read)} → {op} → {last.name} {shape_words(trace.array(last).shape)}"
     else:

@@ -42,21 +42,21 @@ class Picture:
     def _repr_svg_(self):
         return self.svg()
 
-    def svg(self, styled=True):
-        """The SVG; `styled` with colours of its own, else those of the page around it."""
+    def svg(self, styled=True, tip="tip"):
+        """The SVG; `styled` with colours of its own, else those of the page around it. `tip`: the arrowhead's id, its own on a page of several."""
         by_key = {box.key: box for box in self.boxes}
         parts = [f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:.0f} {self.height:.0f}" width="{self.width:.0f}" '
                  f'role="img" aria-label="graph of {len(self.boxes)} operations">', STYLE if styled else "",
-                 '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+                 f'<defs><marker id="{tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
                  '<path d="M0 0 L8 4 L0 8 z"/></marker></defs>']
         for box in self.boxes:
-            parts += [_edge(by_key[p], box) for p in box.parents]
+            parts += [_edge(by_key[p], box, tip) for p in box.parents]
         for box in self.boxes:
             note = " ".join(x for x in (box.note, ", ".join(box.reads)) if x)
             parts.append(
                 f'<g class="box" data-key="{html.escape(box.key)}" transform="translate({box.x:.0f} {box.y:.0f})"><title>{html.escape(box.title)} {html.escape(note)}</title>'
                 f'<rect width="{WIDE}" height="{HIGH}" rx="5"/><text x="10" y="17" class="name">{html.escape(_cut(box.title, 26))}</text>'
-                f'<text x="10" y="32" class="note">{html.escape(_cut(note, 32))}</text></g>')
+                f'<text x="10" y="32" class="note">{html.escape(_cut(note, 30))}</text></g>')
         return "".join(parts) + "</svg>"
 
     def __str__(self):
@@ -94,13 +94,13 @@ def _arrange(boxes):
     return 8 + widest * (WIDE + GAP_X) + (90 if skips else 0), 8 + len(layers) * (HIGH + GAP_Y)
 
 
-def _edge(parent, box):
+def _edge(parent, box, tip):
     x1, y1, x2, y2 = parent.x + WIDE / 2, parent.y + HIGH, box.x + WIDE / 2, box.y
     if box.layer == parent.layer + 1:
-        return f'<path class="edge" marker-end="url(#tip)" d="M{x1:.0f} {y1:.0f} C{x1:.0f} {y1 + 14:.0f} {x2:.0f} {y2 - 14:.0f} {x2:.0f} {y2:.0f}"/>'
+        return f'<path class="edge" marker-end="url(#{tip})" d="M{x1:.0f} {y1:.0f} C{x1:.0f} {y1 + 14:.0f} {x2:.0f} {y2 - 14:.0f} {x2:.0f} {y2:.0f}"/>'
     x1, x2, y1, y2 = parent.x + WIDE, box.x + WIDE, parent.y + HIGH / 2, box.y + HIGH / 2
     out = max(x1, x2) + min(90, 20 + 8 * (box.layer - parent.layer))
-    return f'<path class="edge skip" marker-end="url(#tip)" d="M{x1:.0f} {y1:.0f} C{out:.0f} {y1:.0f} {out:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"/>'
+    return f'<path class="edge skip" marker-end="url(#{tip})" d="M{x1:.0f} {y1:.0f} C{out:.0f} {y1:.0f} {out:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"/>'
 
 
 # ---- of a trace

@@ -81,9 +81,13 @@ function body(a, role, selected) {
 function grid(a, [n, m], offset, role, selected) {
   return VIEWS[view] === "numbers" && n <= TABLE && m <= TABLE && a.whole ? table(a, n, m, offset, role, selected) : heat(a, n, m, offset, role, selected);
 }
+function decimals(numbers) {      // so many for the largest to show four digits; null: as powers of ten
+  const largest = Math.max(...numbers.filter(Number.isFinite).map(Math.abs), 0);
+  return !largest ? 4 : largest < 1e-4 || largest >= 1e5 ? null : Math.max(0, Math.min(7, 4 - Math.max(-3, Math.ceil(Math.log10(largest)))));
+}
 function table(a, n, m, offset, role, selected) {
-  const cells = a.flat.slice(offset, offset + n * m).map(x => a.dtype.startsWith("float") && Number.isFinite(x)
-    ? x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4 ? x.toFixed(4) : x.toExponential(2) : String(x));
+  const part = a.flat.slice(offset, offset + n * m), digits = decimals(part);
+  const cells = part.map(x => !a.dtype.startsWith("float") || !Number.isFinite(x) || x === 0 ? String(x) : digits === null ? x.toExponential(2) : x.toFixed(digits));
   const after = Math.max(...cells.map(c => c.includes(".") ? c.length - c.indexOf(".") : 0));
   const line = i => Array.from({length: m}, (_, j) => {
     const k = i * m + j, c = cells[k], pad = " ".repeat(after - (c.includes(".") ? c.length - c.indexOf(".") : 0));
@@ -159,7 +163,7 @@ function draw() {
   const hidden = quiz && e.phase === "backward", number = `step ${at + 1}/${items.length}`, step = $("step");
   const arrow = {forward: "forward ▸", backward: "◂ backward", update: "update ✎"}[e.phase];
   step.className = e.phase;
-  let text = `<div class="head"><span class="badge ${e.phase}">${arrow}</span><b>${escape(f.op)}</b><span>${escape(f.module)}</span><span>${escape(f.where)}</span></div>
+  let text = `<div class="head"><span class="badge ${e.phase}">${arrow}</span><b>${escape(f.op)}</b><span>${escape(f.module || "")}</span><span>${escape(f.where || "")}</span></div>
     <h2 class="title">${escape(f.title)}</h2><dl class="facts">${fact("source", f.line, "code")}${fact("graph", f.graph)}${fact("frontier", f.frontier)}${fact("inside", f.inside)}${fact("computes", f.formula)}`;
   if (!quiz) text += `${fact("rule", f.rule, "rule")}${fact("", f.named, "code")}${fact("shapes", f.shapes, "code")}${fact("saved", f.saved)}${fact("broadcast", f.unbroadcast)}`;
   text += `</dl>${f.table ? normsTable(f.table) : ""}<div class="figures">${figures(e, hidden, k)}</div>`;
@@ -181,11 +185,12 @@ function draw() {
 }
 function figures(e, hidden, k) {
   const value = data.values[+e.value.slice(1)], parts = [];
-  const operands = e.kind === "group" ? [] : value.inputs.map(id => data.values[+id.slice(1)]);
+  const operands = e.kind === "group" ? [] : value.operands.map(id => id === null ? null : data.values[+id.slice(1)]);
   if (e.g !== undefined) parts.push(figure(array(e.g), `g = ${e.incoming}`, "g", null));
   if (e.kind === "forward" || e.kind === "rule") operands.forEach((v, i) => {
-    if (e.kind === "forward" || i !== e.position) parts.push(figure(array(v.array), v.name, `in${i}`, null));
+    if (v && (e.kind === "forward" || e.reads.includes(i))) parts.push(figure(array(v.array), v.name, `in${i}`, null));
   });
+  if (e.kind === "group" && e.phase === "update") for (let s = e.first; s < e.last; s++) parts.push(figure(array(data.steps[s].array), data.steps[s].called, "stage", null));
   if (!hidden) parts.push(figure(array(e.array), e.called, "out", k));
   return parts.join("");
 }
@@ -209,6 +214,7 @@ function watching(id) {
 
 // ---- timeline, listing with arcs, graph
 
+const brief = e => e.facts.title.replace(/, through ([^ ]+) = .*/, " ← $1").replace(/(dL\/d)?(?:\w+\.)+(\w+\.\w+)/g, "$1$2").replace(/dL\/d/g, "d");
 let timelineFor = null;
 function drawTimeline() {
   const bar = $("timeline");
@@ -231,7 +237,7 @@ function drawListing() {
     items.forEach((item, k) => {
       const e = describe(item);
       if (e.phase !== phase) { phase = e.phase; text.push(`<h2 class="${phase}">${phase}</h2>`); y += 22 + 5; }
-      text.push(`<a href="#${k + 1}" class="${phase}" data-k="${k}" title="${escape(e.facts.title)}">${escape(e.facts.title)}</a>`);
+      text.push(`<a href="#${k + 1}" class="${phase}" data-k="${k}" title="${escape(e.facts.title)}">${escape(brief(e))}</a>`);
       item.y = y + 11;
       y += 22;
       if (phase === "forward") {
@@ -387,7 +393,7 @@ const GRADE = {
 /* A small language for answers: numbers, the names offered, + - * / ** @, ( ), .T .mT, and a few functions. Nothing is ever run as script. */
 function variables(step) {
   const value = data.values[+step.value.slice(1)], inputs = data.ops[value.op].inputs, found = {g: array(step.g), y: array(value.array)};
-  value.inputs.forEach((id, k) => { const v = data.values[+id.slice(1)]; if (inputs[k]) found[inputs[k]] = array(v.array); if (/^\w+$/.test(v.name)) found[v.name] ||= array(v.array); });
+  value.operands.forEach((id, k) => { if (id === null) return; const v = data.values[+id.slice(1)]; if (inputs[k]) found[inputs[k]] = array(v.array); if (/^\w+$/.test(v.name)) found[v.name] ||= array(v.array); });
   return Object.fromEntries(Object.entries(found).filter(([, a]) => a && a.whole));
 }
 const number = x => ({shape: [], flat: [x]});
@@ -538,6 +544,7 @@ document.querySelector(".folds").innerHTML = ["operations", "composites", "modul
 $("keys").innerHTML = Object.entries(KEYS).map(([k, [text]]) => `<dt>${k === " " ? "space" : k}</dt><dd>${text}</dd>`).join("");
 try { score = JSON.parse(localStorage.getItem("tinyllm-predict")) || score; } catch (_) { /* no storage */ }
 if (innerWidth <= 820) $("program").open = false;
+else $("pictures").open = true;
 fold();
 at = Math.max(0, Math.min(items.length, parseInt(location.hash.slice(1), 10) || 1) - 1);
 draw();

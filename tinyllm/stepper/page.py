@@ -8,18 +8,18 @@ means, and the page says so.
 
 import html
 import json
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 
 from ..atomic import write_bytes
-from . import replay
 from .arrays import Omitted, omit
-from .explain import in_names
+from .explain import read_by
 from .graph import FOLDS, picture
-from .predict import KINDS, mutants, question_for, rule_source
-from .record import Trace, _encode_array
+from .predict import KINDS, question_for, rule_source
+from .record import encode_array
 from .steps import Folds, steps_of
 from .text import check, show
 from .why import WHY
@@ -39,14 +39,13 @@ def write_page(trace, path, seed=0):
 def page(trace, seed=0):
     """The HTML text."""
     here = Path(__file__).parent
-    graphs = "".join(f'<div class="fold" data-fold="{fold}" hidden>{picture(trace, fold).svg(styled=False)}</div>' for fold in FOLDS)
+    pictures = {fold: picture(trace, fold).svg(styled=False, tip=f"tip-{fold}") for fold in FOLDS}
+    graphs = "".join(f'<div class="fold" data-fold="{fold}" hidden>{svg}</div>' for fold, svg in pictures.items())
     data = json.dumps(content(trace, seed), ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {"TITLE": html.escape(trace.title or "backprop, step by step"), "CSS": (here / "page.css").read_text(encoding="utf-8"),
              "GRAPHS": graphs, "DATA": data, "JS": (here / "page.js").read_text(encoding="utf-8")}
     text = (here / "page.html").read_text(encoding="utf-8")
-    for name, part in parts.items():
-        text = text.replace(f"@@{name}@@", part)
-    return text
+    return re.sub("@@([A-Z]+)@@", lambda place: parts[place.group(1)], text)
 
 
 def content(trace, seed=0):
@@ -62,7 +61,7 @@ def content(trace, seed=0):
             if item.group == group:
                 runs[f"{group}:{item.first}"] = builder.entry(folds, k)
     values = [{"id": v.id, "name": v.name, "kind": v.kind, "array": v.array, "op": v.op, "needs": v.needs,
-               "inputs": [x for x in v.inputs if isinstance(x, str)]} for v in trace.values]
+               "inputs": [x for x in v.inputs if isinstance(x, str)], "operands": [x if isinstance(x, str) else None for x in v.inputs]} for v in trace.values]
     return {"title": trace.title, "values": values, "steps": shown, "runs": runs, "why": {op: WHY[op] for op in trace.ops if op in WHY},
             "ops": {name: {"inputs": op["inputs"], "symbol": op["symbol"]} for name, op in trace.ops.items()}, "arrays": _encoded(builder.arrays)}
 
@@ -81,7 +80,7 @@ def _encoded(arrays):
         size, k = order.pop()
         left_out.add(k)
         total -= size
-    return [_encode_array(omit(a, f"left out of this page for its {a.size:,} numbers; the trace has them") if k in left_out else a)
+    return [encode_array(omit(a, f"left out of this page for its {a.size:,} numbers; the trace has them") if k in left_out else a)
             for k, a in enumerate(arrays)]
 
 
@@ -118,6 +117,7 @@ class _Builder:
             entry.update(g=self.place(shown.incoming), incoming=shown.incoming_name)
         self._numbers(entry, shown, folds, k, at)
         if shown.kind == "rule":
+            entry["reads"] = read_by(self.trace, value, rule_source(self.trace, first))
             entry["questions"] = [q for q in (self._question(item.first, kind) for kind in KINDS) if q]
         return entry
 

@@ -42,7 +42,8 @@ def picture(array, view, width, paint, at=None):
     if view == "histogram":
         return _histogram(array, width)
     m = matrix(array)
-    cells = [[_number(x) for x in row] for row in m[:8, :16]] if m.shape[0] <= 8 and m.shape[1] <= 16 else None
+    digits = _decimals(m) if m.dtype.kind == "f" else None
+    cells = [[_number(x, digits) for x in row] for row in m] if m.shape[0] <= 8 and m.shape[1] <= 16 else None
     if view == "numbers" and cells is not None:
         if (max((len(c) for row in cells for c in row), default=1) + 2) * m.shape[1] <= width:
             return _table(cells, paint, None if at is None else _place(array.shape, at))
@@ -52,10 +53,20 @@ def picture(array, view, width, paint, at=None):
     return lines
 
 
-def _number(x):
+def _decimals(m):
+    """So many decimals that the largest entry shows four digits; None: powers of ten."""
+    largest = float(np.abs(m[np.isfinite(m)]).max(initial=0))
+    if not largest:
+        return 4
+    return None if not 1e-4 <= largest < 1e5 else int(min(7, max(0, 4 - max(-3, np.ceil(np.log10(largest))))))
+
+
+def _number(x, digits):
     if isinstance(x, (np.integer, np.bool_)):
         return str(int(x))
-    return "0" if x == 0 else f"{x:.4f}" if np.isfinite(x) and 1e-3 <= abs(x) < 1e4 else f"{x:.2e}"
+    if x == 0 or not np.isfinite(x):
+        return "0" if x == 0 else str(x)
+    return f"{x:.2e}" if digits is None else f"{x:.{digits}f}"
 
 
 def _place(shape, at):

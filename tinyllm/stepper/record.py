@@ -113,7 +113,7 @@ class Trace:
         """The trace as a JSON text; `small` replaces each array before it is written (the page leaves large ones out)."""
         data = {"format": FORMAT, "version": VERSION, "title": self.title, "root": self.root, "ops": self.ops,
                 "values": [asdict(v) for v in self.values], "events": self.events,
-                "arrays": [_encode_array(small(a) if small else a) for a in self.arrays]}
+                "arrays": [encode_array(small(a) if small else a) for a in self.arrays]}
         return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
     def save(self, path):
@@ -144,16 +144,17 @@ class Trace:
             trace = cls(data["title"])
             trace.root, trace.ops, trace.events = data["root"], data["ops"], data["events"]
             trace.values = [Value(**v) for v in data["values"]]
-            trace.arrays = [_decode_array(a) for a in data["arrays"]]
+            trace.arrays = [decode_array(a) for a in data["arrays"]]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{source} is a damaged trace: {type(error).__name__}: {error}") from None
         return trace
 
 
-def _encode_array(array):
+def encode_array(array):
+    """An array as JSON: base64 of its little-endian bytes, exact; an Omitted with its statistics and block means."""
     if isinstance(array, Omitted):
         return {"shape": list(array.shape), "dtype": array.dtype, "omitted": array.why, "stats": array.stats,
-                "blocks": _encode_array(array.blocks)}
+                "blocks": encode_array(array.blocks)}
     kind = array.dtype.kind
     code = "u1" if kind == "b" else "f8" if array.dtype == np.float64 else "f4" if kind == "f" else "i8"
     if code == "i8" and (not array.size or np.abs(array).max() < 2**31):
@@ -162,10 +163,11 @@ def _encode_array(array):
     return {"shape": list(array.shape), "dtype": array.dtype.name, "code": code, "data": base64.b64encode(raw).decode()}
 
 
-def _decode_array(record):
+def decode_array(record):
+    """The array that `encode_array` wrote."""
     shape = tuple(record["shape"])
     if "omitted" in record:
-        return Omitted(shape, record["dtype"], record["omitted"], record["stats"], _decode_array(record["blocks"]))
+        return Omitted(shape, record["dtype"], record["omitted"], record["stats"], decode_array(record["blocks"]))
     flat = np.frombuffer(base64.b64decode(record["data"], validate=True), np.dtype(_CODES[record["code"]]).newbyteorder("<"))
     return flat.astype(record["dtype"]).reshape(shape)
 

@@ -21,6 +21,7 @@ import functools
 import gc
 import linecache
 import os
+import re
 import sys
 
 import numpy as np
@@ -340,7 +341,7 @@ def _name(trace):
 
 def _source_line(path, number):
     """(text, "file.py:41", the variable it assigns if it is a line of the traced script)."""
-    line = linecache.getline(path, number).strip()
+    line = re.sub(r"\s{2,}#.*", "", linecache.getline(path, number).strip())
     script = path == EXAMPLE or not path.startswith(PACKAGE)
     return line, f"{os.path.basename(path)}:{number}", assigned(line) if script else None
 
