@@ -2,9 +2,11 @@
 
 import pytest
 
+from tinyllm.engine.random import Generator
 from tinyllm.errors import UserError
+from tinyllm.models import GPT, GPTConfig
 from tinyllm.models.gpt3 import GPT3Training
-from tinyllm.models.gpt import GPTConfig
+from tinyllm.optim import clip_grad_norm
 
 
 @pytest.mark.parametrize("name, batch, lr", [("gpt3-125m", 0.5e6, 6e-4), ("gpt3-1.3b", 1e6, 2e-4), ("gpt3-175b", 3.2e6, 0.6e-4)])
@@ -24,3 +26,31 @@ def test_every_size_has_a_recipe():
     assert len(sizes) == 8 and all(GPT3Training.preset(name) for name in sizes)
     with pytest.raises(UserError, match="no recipe for 'gpt2'; known are gpt3-125m"):
         GPT3Training.preset("gpt2")
+
+
+def test_scaled_down_the_curves_keep_their_shape():
+    whole = GPT3Training.preset("gpt3-125m")
+    small = whole.scaled(total_tokens=3e5, batch_tokens=5000)
+    for share in (0.0, 0.001, 0.01, 0.3, 0.9, 1.0):
+        assert small.lr_at(share * 3e5) == pytest.approx(whole.lr_at(share * 300e9))
+        assert small.batch_at(share * 3e5) == pytest.approx(whole.batch_at(share * 300e9) / 100, abs=0.5)
+
+
+def test_a_small_gpt3_learns_by_the_recipe():
+    """Repeating digits; the loss must fall below ln 10, which guessing has, as the batch grows from 1 row to 8."""
+    model = GPT(GPTConfig(vocab_size=10, n_layer=2, n_head=2, n_embd=16, block_size=8, band_width=2), Generator(0))
+    recipe = GPT3Training(batch_tokens=0.5e6, lr=2e-2, ramp_tokens=12e9).scaled(total_tokens=12800, batch_tokens=64)
+    optimizer, seen, losses, rows = recipe.optimizer(model), 0, [], []
+    assert optimizer.groups[0]["betas"] == (0.9, 0.95) and {group["weight_decay"] for group in optimizer.groups} == {0.0, 0.1}
+    while seen < recipe.total_tokens:
+        rows.append(max(1, recipe.batch_at(seen) // 8))
+        ids = (Generator(seen).randint(0, 10, (rows[-1], 1)) + range(9)) % 10
+        loss = model.loss(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        clip_grad_norm(model.parameters(), recipe.clip)
+        optimizer.lr = recipe.lr_at(seen)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        seen += 8 * rows[-1]
+    assert rows[0] == 1 and rows[-1] == 8 and losses[0] > 2.2 and losses[-1] < 0.5

@@ -7,12 +7,25 @@
 
 The paper gives the range of the batch's ramp ("depending on the model size"); which size takes which length is a choice
 here: 4, 8 and 12 billion for batches of half a million tokens, of one or two, and of 3.2.
+
+`scaled` shrinks the whole recipe to a small number of tokens, so that a small model can go through all of it:
+
+    recipe = GPT3Training.preset("gpt3-125m").scaled(total_tokens=1e6, batch_tokens=2048)
+    optimizer, seen = recipe.optimizer(model), 0
+    while seen < recipe.total_tokens:
+        rows = max(1, recipe.batch_at(seen) // block_size)
+        …                                                   # the gradient of a batch of so many rows
+        clip_grad_norm(model.parameters(), recipe.clip)
+        optimizer.lr = recipe.lr_at(seen)
+        optimizer.step()
+        seen += rows * block_size
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import UserError
+from ..optim import AdamW, decay_groups
 
 RATES = {   # preset: (tokens in a batch, highest learning rate), table 2.1
     "gpt3-125m": (0.5e6, 6.0e-4), "gpt3-350m": (0.5e6, 3.0e-4), "gpt3-760m": (0.5e6, 2.5e-4), "gpt3-1.3b": (1e6, 2.0e-4),
@@ -49,6 +62,16 @@ class GPT3Training:
             raise UserError(f"no recipe for {name!r}; known are {', '.join(RATES)}")
         batch, lr = RATES[name]
         return cls(batch, lr, 4e9 if batch <= 0.5e6 else 12e9 if batch > 2e6 else 8e9)
+
+    def scaled(self, total_tokens, batch_tokens):
+        """The same curves over `total_tokens`, with a full batch of `batch_tokens`."""
+        time, size = total_tokens / self.total_tokens, batch_tokens / self.batch_tokens
+        return replace(self, batch_tokens=batch_tokens, first_batch_tokens=size * self.first_batch_tokens, total_tokens=total_tokens,
+                       **{name: time * getattr(self, name) for name in ("ramp_tokens", "warmup_tokens", "decay_tokens")})
+
+    def optimizer(self, model):
+        """AdamW with the recipe's numbers; matrices and tables decay, vectors do not."""
+        return AdamW(decay_groups(model, self.weight_decay), lr=self.lr_at(0), betas=self.betas, eps=self.eps)
 
     def lr_at(self, tokens):
         """The learning rate after so many tokens."""
