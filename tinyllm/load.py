@@ -53,8 +53,7 @@ def _load_file(path, tokenizer):
     if path.suffix == ".safetensors":
         raise UserError(f"{path} says nothing about the model its tensors belong to: give the directory, with its config.json")
     if path.suffix not in kinds:
-        raise UserError(f"{path} is no model that is known here; expected a run directory, a Hugging Face directory, a .bin of llama2.c or "
-                        "a .npz of llama3.np")
+        raise UserError(f"{path} is not a run directory, nor a Hugging Face directory, a .bin of llama2.c or a .npz of llama3.np")
     format, names = kinds[path.suffix]
     model = format.load(path)
     if tokenizer is None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "step": "step through backprop, number by number",
     "gradcheck": "check derivatives against finite differences",
     "rl": "learn from rewards: sft, reward, ppo, grpo, dpo, compare",
+    "export": "write a model for other programs",
     "data": "list and fetch texts",
     "bench": "measure speed",
     "report": "write the curves of a run as one HTML page",

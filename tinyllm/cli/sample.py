@@ -10,7 +10,7 @@ EXAMPLE = 'tinyllm sample runs/tales --prompt "Once" --temperature 0.8'
 
 def configure(parser):
     """The command's arguments."""
-    parser.add_argument("model", metavar="RUN", help="a run directory, as tinyllm train leaves it")
+    parser.add_argument("model", metavar="RUN", help="a run directory, as tinyllm train leaves it; a Hugging Face directory; a .bin of llama2.c")
     parser.add_argument("--prompt", metavar="TEXT", help="what the model goes on with; - reads standard input (default: an empty line)")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="how many tokens to draw at most (200)")
     parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: always the best token; 1: as learned (0.8)")
@@ -22,6 +22,7 @@ def configure(parser):
     parser.add_argument("--best-of", type=int, metavar="N", help="draw N texts and write the likeliest")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed writes the same text (default: drawn)")
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer file, instead of the run's own")
+    parser.add_argument("--int8", action="store_true", help="weights of 8 bits; ends with the perplexity of the text beside float32's")
     parser.add_argument("--no-cache", dest="cache", action="store_false", help="compute all keys and values anew for each token (slow)")
 
 
@@ -30,6 +31,7 @@ def run(args):
     from ..generate import Sampling
     from ..load import load
     from ..train.blas import use_one_thread
+    from ..weights.int8 import perplexity, quantized, weight_bytes
     use_one_thread()
     Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)     # refuse before the work of loading
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
@@ -37,25 +39,38 @@ def run(args):
         raise UserError("the prompt is empty; give at least one character, or leave --prompt out to start from an empty line")
     if None not in (args.beams, args.best_of):
         raise UserError("--beams searches and --best-of draws: give one of them")
-    model, tokenizer = load(args.model, args.tokenizer)
+    whole, tokenizer = load(args.model, args.tokenizer)
+    if tokenizer is None:
+        raise UserError(f"{args.model} has no tokenizer beside it: name one with --tokenizer")
+    model = quantized(whole) if args.int8 else whole
     prompt = opening(tokenizer) if prompt is None else prompt
     options = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
                    repetition_penalty=args.repetition_penalty, seed=args.seed, use_cache=args.cache)
     if args.beams is not None or args.best_of is not None:
-        print(likeliest(model, tokenizer, prompt, args.tokens, args.beams, args.best_of, options))
+        ids = likeliest(model, tokenizer, prompt, args.tokens, args.beams, args.best_of, options)
+        print(tokenizer.decode(ids).lstrip("\n"))
     else:
-        write(model, tokenizer, prompt, args.tokens, **options)
+        ids = write(model, tokenizer, prompt, args.tokens, **options)
+    if args.int8:
+        print(f"\n{weight_bytes(model):,} bytes of weights for {weight_bytes(whole):,}; perplexity of this text {perplexity(model, ids):.4f}, "
+              f"with float32 weights {perplexity(whole, ids):.4f}")
 
 
 def likeliest(model, tokenizer, prompt, max_new_tokens, beams, n, options):
-    """The text that beam search finds, or the best of `n` draws."""
+    """The ids of the text that beam search finds, or of the best of `n` draws."""
     from ..search import beam_search, best_of
-    ids = tokenizer.encode_array(prompt, disallowed_special=())
+    ids = encode(tokenizer, prompt)
     if beams is not None:
         found = beam_search(model, ids, max_new_tokens, beams=beams, use_cache=options["use_cache"])
     else:
         found = best_of(model, ids, max_new_tokens, n, **options)
-    return tokenizer.decode(found[0].ids).lstrip("\n")
+    return found[0].ids
+
+
+def encode(tokenizer, prompt):
+    """The prompt's ids, behind the token that begins a text where the tokenizer has one for that alone."""
+    begins = tokenizer.bos_id not in (None, tokenizer.eos_id)
+    return tokenizer.encode_array(prompt, bos=begins, disallowed_special=())
 
 
 def opening(tokenizer):
@@ -68,11 +83,14 @@ def opening(tokenizer):
 
 
 def write(model, tokenizer, prompt, max_new_tokens, **options):
-    """Print the prompt and what the model makes of it, token by token, never half a character."""
-    ids = tokenizer.encode_array(prompt, disallowed_special=())
+    """Print the prompt and what the model makes of it, token by token, never half a character; returns all ids."""
+    ids = encode(tokenizer, prompt)
     tokens = model.stream(ids, max_new_tokens, **options)
     decoder = tokenizer.decoder()
     print(prompt.lstrip("\n"), end="", flush=True)
+    drawn = []
     for token in tokens:
+        drawn.append(token)
         print(decoder.push(token), end="", flush=True)
     print(decoder.finish(), flush=True)
+    return [*ids.tolist(), *drawn]

@@ -11,7 +11,7 @@ The signature says what each argument is; there is one compiled version for floa
     in1 in2 …       an array of the working precision with so many axes, in C order; it may be read-only
     out1 out2 …     the same, written to
     view4 / outview4    with any strides
-    ids1            int64, in C order                   mask4    bool, any strides
+    ids1            int64, in C order                   mask4    bool, any strides      byte2    int8, in C order
     number          a number of the working precision   int      a whole number, or a bool
 
 Importing a kernel costs nothing: numba is imported, and the function compiled or read from numba's cache on disk, at
@@ -89,7 +89,7 @@ def _type(code, number):
     if code in ("number", "int"):
         return number if code == "number" else types.intp
     kind, axes = code.rstrip("0123456789"), int(code.lstrip("abcdefghijklmnopqrstuvwxyz"))
-    dtype = {"ids": types.int64, "mask": types.bool_}.get(kind, number)
+    dtype = {"ids": types.int64, "mask": types.bool_, "byte": types.int8}.get(kind, number)
     layout = "A" if kind in ("view", "outview", "mask") else "C"
     return types.Array(dtype, axes, layout, readonly=not kind.startswith("out"))
 

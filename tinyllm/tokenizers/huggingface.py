@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizer.json: byte-level BPE, and Llama 2's with byte fallback, in; byte-level BPE out.
+"""Hugging Face's tokenizer.json, in and out: byte-level BPE, Llama 2's BPE with byte fallback, and single characters.
 
 Byte-level files write each byte as a character (GPT-2's alphabet: a space is Ġ). What decides the ids is read:
 vocabulary, merges, `ignore_merges`, the pre-tokenizer's pattern, added tokens. What this program would not do
@@ -12,6 +12,7 @@ from tinyllm.tokenizers import llama, split
 from tinyllm.tokenizers.base import TokenizerError
 from tinyllm.tokenizers.bpe import GPT2_BYTE_ORDER
 from tinyllm.tokenizers.bytelevel import BPETokenizer
+from tinyllm.tokenizers.char import CharTokenizer
 
 # The 188 printable bytes are their own characters, the others follow from U+0100 on, in ascending order.
 BYTE_CHARACTERS = {byte: chr(byte if place < 188 else 256 + place - 188) for place, byte in enumerate(GPT2_BYTE_ORDER)}
@@ -100,6 +101,9 @@ def _from_record(record):
     if record.get("normalizer"):
         raise TokenizerError(f"the file has a normalizer ({record['normalizer'].get('type')}), which this program does not do: "
                              "ids would differ")
+    if not merges and not added and record.get("pre_tokenizer") is None:
+        _check_ids(model["vocab"])
+        return CharTokenizer(sorted(model["vocab"], key=model["vocab"].get))
     return bpe_from_strings(model["vocab"], merges, added, pattern=_pattern(record.get("pre_tokenizer")),
                             whole_pieces=bool(model.get("ignore_merges")))
 
@@ -121,9 +125,56 @@ def _pattern(pre_tokenizer):
 
 
 def save(tokenizer, path):
-    """Write a BPETokenizer as tokenizer.json, which Hugging Face's `tokenizers` loads and encodes with to the same ids."""
-    if not isinstance(tokenizer, BPETokenizer):
-        raise TokenizerError(f"only a byte-level BPE tokenizer can be written as tokenizer.json, this one is {tokenizer.kind!r}")
+    """Write a tokenizer as tokenizer.json, which Hugging Face's `tokenizers` loads and encodes with to the same ids."""
+    kinds = {BPETokenizer: _byte_level, llama.LlamaTokenizer: _llama, CharTokenizer: _characters}
+    if type(tokenizer) not in kinds:
+        raise TokenizerError(f"a tokenizer of kind {tokenizer.kind!r} cannot be written as tokenizer.json")
+    record = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
+              "post_processor": None, **kinds[type(tokenizer)](tokenizer)}
+    atomic.write_bytes(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def _model(vocab, merges, **more):
+    return {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+            "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, **more, "vocab": vocab, "merges": merges}
+
+
+def _added(names):
+    """Entries of `added_tokens` for {special token: id}."""
+    return [{"id": token, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+            for text, token in sorted(names.items(), key=lambda item: item[1])]
+
+
+def _characters(tokenizer):
+    """Characters are BPE without a merge; one that is not in the vocabulary is passed over there."""
+    return {"decoder": {"type": "Fuse"}, "model": _model({character: i for i, character in enumerate(tokenizer.characters)}, [])}
+
+
+def _llama(tokenizer):
+    """SentencePiece BPE: a token's score becomes the rank of the merges that make it."""
+    names = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    names += [data.decode("utf-8", "replace").replace(" ", "\u2581") for data in tokenizer.tokens[len(names):]]
+    vocab = {name: token for token, name in enumerate(names)}
+    if len(vocab) != len(names):
+        twice = next(name for token, name in enumerate(names) if vocab[name] != token)
+        raise TokenizerError(f"two ids stand for {twice!r}; tokenizer.json has one id a token")
+    ranked = sorted(tokenizer.ranks.items(), key=lambda item: item[1])
+    merges = [[names[left], names[right]] for (left, right), _ in ranked if min(left, right) >= 259]
+    space = {"pattern": {"String": " "}, "content": "\u2581"}
+    back = {"pattern": {"String": "\u2581"}, "content": " "}
+    begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    sequences = [{"Sequence": {"id": which, "type_id": 0}} for which in "AB"]
+    return {
+        "added_tokens": _added({name: token for token, name in enumerate(names[:3])}),
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", **space}]},
+        "post_processor": {"type": "TemplateProcessing", "single": [begin, sequences[0]], "pair": [begin, sequences[0], begin, sequences[1]],
+                           "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", **back}, {"type": "ByteFallback"}, {"type": "Fuse"},
+                                                     {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": _model(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)}
+
+
+def _byte_level(tokenizer):
     special = set(tokenizer.special_tokens.values())
     vocab = {}
     for token, data in enumerate(tokenizer.tokens):
@@ -140,16 +191,6 @@ def save(tokenizer, path):
     else:
         cut = {"type": "Split", "pattern": {"Regex": _WRITTEN.get(name, name)}, "behavior": "Isolated", "invert": False}
         pre_tokenizer = {"type": "Sequence", "pretokenizers": [cut, {**byte_level, "use_regex": False}]}
-    record = {
-        "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [{"id": token, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
-                          "normalized": False, "special": True}
-                         for text, token in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])],
-        "normalizer": None, "pre_tokenizer": pre_tokenizer, "post_processor": None,
-        "decoder": {**byte_level, "use_regex": True},
-        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                  "ignore_merges": tokenizer.whole_pieces, "vocab": vocab,
-                  "merges": [[characters[left], characters[right]] for left, right in tokenizer.merges]},
-    }
-    atomic.write_bytes(path, json.dumps(record, ensure_ascii=False).encode())
+    return {"added_tokens": _added(tokenizer.special_tokens), "pre_tokenizer": pre_tokenizer, "decoder": {**byte_level, "use_regex": True},
+            "model": _model(vocab, [[characters[left], characters[right]] for left, right in tokenizer.merges],
+                            ignore_merges=tokenizer.whole_pieces)}

@@ -22,7 +22,7 @@ from .. import tokenizers
 from ..atomic import write_json
 from ..errors import UserError, WorkError
 from ..models import DeepSeekConfig, GPT
-from ..tokenizers import BPETokenizer, huggingface
+from ..tokenizers import huggingface
 from . import hf_config, safetensors
 from .fill import WeightsError, check, filled, taken
 from .names import pieces
@@ -160,7 +160,5 @@ def save(model, path, tokenizer=None):
         raise WorkError(f"cannot make {path}: {error.strerror}") from error
     safetensors.save(path / WEIGHTS, taken(model, pieces(model.config)), {"format": "pt"})
     write_json(path / "config.json", record)
-    if isinstance(tokenizer, BPETokenizer):
+    if tokenizer is not None:
         huggingface.save(tokenizer, path / "tokenizer.json")
-    elif tokenizer is not None:
-        tokenizer.save(path / "tokenizer.json")

@@ -23,6 +23,7 @@ from ..atomic import replacing
 from ..errors import UserError
 from ..models import Llama, LlamaConfig
 from ..nn.positions import frequencies, to_interleaved
+from ..tokenizers.llama import LlamaTokenizer
 from .fill import WeightsError, filled
 from .names import Piece
 
@@ -134,20 +135,24 @@ class _Tensors:
         return (quantized * scales[:, None]).reshape(shape)
 
 
-def save(model, path):
-    """Write a `Llama` as a .bin of version 0, which run.c reads; UserError for what the format cannot say."""
+def refuse(model):
+    """UserError if the format cannot say all that the model is."""
     config = getattr(model, "config", None)
     if type(config) is not LlamaConfig:
         raise UserError(f"llama2.c's files hold Llama models, this is a {type(model).__name__}: export it with --to hf, or train with "
                         "--model llama")
-    fixed = {"bias": False, "qkv_bias": (None, False), "qk_norm": False, "window": None, "rope_scaling": None, "rope_theta": 10000.0,
-             "head_dim": config.n_embd // config.n_head}
+    fixed = {"bias": False, "qkv_bias": None, "qk_norm": False, "window": None, "rope_scaling": None,
+             "rope_theta": 10000.0, "head_dim": config.n_embd // config.n_head, "norm_eps": EPS}
     for name, value in fixed.items():
         given = getattr(config, name)
-        if given != value and not (isinstance(value, tuple) and given in value):
-            raise UserError(f"llama2.c's files cannot say {name}={given!r}; run.c computes without: export the model with --to hf")
-    if config.norm_eps != EPS:
-        raise UserError(f"llama2.c's files cannot say norm_eps={config.norm_eps}; run.c has {EPS} fixed: export the model with --to hf")
+        if given != value and given:
+            raise UserError(f"llama2.c's files cannot say {name}={given!r}, its program has {value}: export the model with --to hf")
+
+
+def save(model, path):
+    """Write a `Llama` as a .bin of version 0, which run.c reads; UserError for what the format cannot say."""
+    refuse(model)
+    config = model.config
     C, F, L, H, K, V, T = _sizes(config)
     arrays = {name: parameter.numpy() for name, parameter in model.named_parameters()}
     angles = np.arange(T)[:, None] * frequencies(config.head_dim)
@@ -164,3 +169,15 @@ def save(model, path):
 def load_tokenizer(path, vocab_size):
     """The tokenizer of llama2.c's tokenizer.bin, or another tokenizer's file."""
     return tokenizers.load(path, vocab_size=vocab_size)
+
+
+def save_tokenizer(tokenizer, path):
+    """Write a `LlamaTokenizer` as tokenizer.bin; UserError for another kind, which run.c could not encode with."""
+    if not isinstance(tokenizer, LlamaTokenizer):
+        raise UserError(f"run.c has one kind of tokenizer, Llama 2's; this one is {tokenizer.kind!r}")
+    names = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
+    tokens = names + tokenizer.tokens[len(names):]
+    with replacing(path) as file:
+        file.write(struct.pack("<I", max(map(len, tokens))))
+        for data, score in zip(tokens, tokenizer.scores):
+            file.write(struct.pack("<fI", score, len(data)) + data)
