@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import tinyllm as tl
 from tinyllm.engine.random import Generator
-from tinyllm.engine.state import default_dtype
+from tinyllm.engine.state import default_dtype, no_grad
 from tinyllm.errors import UserError
 from tinyllm.models import GPT, DeepSeek, DeepSeekConfig, GPTConfig, Llama, LlamaConfig
 from tinyllm.nn import lora
@@ -62,6 +63,25 @@ def test_merged_the_model_computes_the_same_and_unmerged_it_is_what_it_was(kind)
     adapters.unmerge()
     assert all(np.array_equal(model.state_dict()[name], array) for name, array in original.items())
     assert np.array_equal(model(IDS).numpy(), beside)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind[0].__name__)
+def test_gradients_of_adapters_are_those_of_finite_differences(kind):
+    model = made(*kind)
+    stirred(lora(model, rank=1, targets=("blocks.1.attn.qkv", "blocks.1.attn.kv_up", "experts.0.gate", "experts.1.down", "blocks.0.mlp.up")))
+    report = tl.gradcheck(model, [IDS[:, :-1], IDS[:, 1:]])
+    assert report.ok and all(row.name.endswith(("lora_a", "lora_b")) for row in report.rows)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind[0].__name__)
+def test_adapters_serve_the_cache_too(kind):
+    """Also where a layer uses the matrix itself: latent attention's absorbed steps, the experts' grouped products."""
+    model = made(*kind).eval()
+    stirred(lora(model, rank=2, targets="all"))
+    with no_grad():
+        whole, cache = model(IDS).numpy(), model.make_cache(2, 7)
+        parts = [model(part, cache=cache).numpy() for part in np.split(IDS, range(1, 7), axis=1)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-9, atol=1e-11)
 
 
 def test_an_adapter_is_scaled_by_alpha_over_rank():
