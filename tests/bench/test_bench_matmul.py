@@ -10,13 +10,13 @@ from tinyllm.ops import gemm
 def test_a_rate_counts_two_operations_a_multiply_add_and_a_ratio_is_the_median_of_the_rounds(monkeypatch):
     rounds = iter([[2.0], [4.0], [1.0], [8.0], [1.0], [3.0]])          # numba, blas, numba, blas, ...
     monkeypatch.setattr(matmul, "_alone", lambda *_, **__: next(rounds))
-    row, = matmul.measure([((10, 100, 20), (10, 20, 500), "NN")], rounds=3)
+    row, = matmul.run([((10, 100, 20), (10, 20, 500), "NN")], rounds=3)
     assert row["numba"] == pytest.approx(2 * 10 * 100 * 20 * 500 / 1.0 / 1e9) and row["blas"] == pytest.approx(0.02 / 4.0)
     assert row["ratio"] == 3.0
 
 
 def test_both_contenders_run_in_processes_of_their_own():
-    rows = matmul.measure([((40, 33), (33, 65), "TT"), ((2, 3, 4), (2, 4, 5), "NT")], dtype="float64", rounds=1)
+    rows = matmul.run([((40, 33), (33, 65), "TT"), ((2, 3, 4), (2, 4, 5), "NT")], dtype="float64", rounds=1)
     assert [row["auto"] for row in rows] == ["blas", "blas"]
     assert all(row["ratio"] == pytest.approx(row["numba"] / row["blas"]) for row in rows)
     assert len(matmul.table(rows).splitlines()) == 1 + 2 + 2

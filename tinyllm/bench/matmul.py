@@ -1,6 +1,6 @@
 """The matmul kernel against the BLAS that NumPy ships with, on one thread, and the lesson's steps against the peak.
 
-`measure` times both over the shapes of tiny-GPT training. Each contender has a process of its own, started in turn
+`run` times both over the shapes of tiny-GPT training. Each contender has a process of its own, started in turn
 (two thread pools in one process wait for each other and measure nothing); a figure is the median over the rounds, a
 ratio the median of the rounds' ratios, so that a slow spell of the machine meets both. `ladder` times the steps of
 `ops/gemm_kernels.py` on one square product.
@@ -42,7 +42,7 @@ CASES = (
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def measure(cases=CASES, dtype="float32", rounds=5):
+def run(cases=CASES, dtype="float32", rounds=5):
     """Rows of {a, b, layout, dtype, numba, blas, ratio, auto}: GFLOP/s of both, numba ÷ BLAS, and what "auto" takes."""
     seconds = {"numba": [], "blas": []}
     for _ in range(rounds):
@@ -60,7 +60,7 @@ def measure(cases=CASES, dtype="float32", rounds=5):
 
 
 def table(rows):
-    """The rows of `measure` as text, with the rule of "auto" below.
+    """The rows of `run` as text, with the rule of "auto" below.
 
     >>> print(table([{"a": (2, 3), "b": (3, 4), "layout": "NN", "dtype": "float32", "numba": 50.0, "blas": 100.0,
     ...               "ratio": 0.5, "auto": "blas"}]))
