@@ -1,8 +1,11 @@
 """Directories of transformers: what it saves loads here, what is saved here loads there; logits, gradients and greedy text are equal."""
 
+import os
+
 import numpy as np
 import pytest
 
+tokenizers = pytest.importorskip("tokenizers")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
@@ -11,9 +14,12 @@ import torch.nn.functional as TF  # noqa: E402
 from tinyllm.engine.random import Generator  # noqa: E402
 from tinyllm.load import load  # noqa: E402
 from tinyllm.models import DeepSeek, DeepSeekConfig, GPT, GPTConfig, Llama, LlamaConfig  # noqa: E402
-from tinyllm.tokenizers import BPETokenizer  # noqa: E402
+from tinyllm.tokenizers import BPETokenizer, CharTokenizer, huggingface  # noqa: E402
+from tinyllm.tokenizers import load as load_tokenizer  # noqa: E402
 from tinyllm.weights.names import pieces  # noqa: E402
 
+DATA = os.environ.get("TINYLLM_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="needs stories260K.bin and tok512.bin in TINYLLM_DATA")
 V = 64
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8,
           "rope_theta": 500.0}
@@ -154,3 +160,35 @@ def test_the_tokenizer_beside_a_saved_model_gives_the_same_ids(tmp_path):
     text = "the newest, lowest one"
     assert transformers.AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == tokenizer.encode(text)
     assert load(tmp_path)[1].encode(text) == tokenizer.encode(text)
+
+
+def test_a_character_tokenizer_and_llamas_go_along(tmp_path):
+    characters = CharTokenizer.train("hello world\n")
+    huggingface.save(characters, tmp_path / "char.json")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "char.json"))
+    ids = characters.encode("low hell\nworld")
+    assert theirs.encode("low hell\nworld").ids == ids and theirs.decode(ids) == "low hell\nworld"
+
+
+@needs_data
+@pytest.mark.parametrize("text", ["Once upon a time", "Lily said: \"I'm 7!\"\n\nÄé 日本 🙂", " two  spaces ", "x"])
+def test_llama2cs_tokenizer_as_tokenizer_json(tmp_path, text):
+    ours = load_tokenizer(f"{DATA}/tok512.bin")
+    huggingface.save(ours, tmp_path / "tokenizer.json")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    ids = ours.encode(text, bos=True)
+    assert theirs.encode(text).ids == ids
+    assert theirs.decode(ids) == text
+    assert load_tokenizer(tmp_path / "tokenizer.json").encode(text) == ids[1:]
+
+
+@needs_data
+def test_the_published_story_in_transformers(tmp_path):
+    model, tokenizer = load(f"{DATA}/stories260K.bin", f"{DATA}/tok512.bin")
+    model.save_pretrained(tmp_path, tokenizer)
+    other, words = transformers.AutoModelForCausalLM.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    prompt = words("Once upon a time", return_tensors="pt")["input_ids"]
+    assert prompt[0].tolist() == tokenizer.encode("Once upon a time", bos=True)
+    told = other.generate(prompt, max_new_tokens=100, do_sample=False, attention_mask=torch.ones_like(prompt), pad_token_id=0)
+    assert words.decode(told[0], skip_special_tokens=True).startswith("Once upon a time, there was a little girl named Lily. She loved to play")
+    assert told[0].tolist() == model.generate(prompt[0].numpy(), 100, temperature=0).tolist()
