@@ -1,11 +1,12 @@
 """Attention against the study's worked example, a plain loop, and its own identities."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from tinyllm.engine import Tensor
+from tinyllm.engine import Tensor, threads
 from tinyllm.engine.random import Generator
 from tinyllm.engine.state import fused
 from tinyllm.fused import attention, keep_mask, self_attention, softmax
@@ -106,3 +107,25 @@ def test_misuse_is_explained():
         attention(x, x, x, window=0)
     with pytest.raises(ValueError, match=r"qkv \(2, 5, 24\) with n_head=5"):
         self_attention(Tensor(np.zeros((2, 5, 24))), 5)
+
+
+@pytest.mark.parametrize("batch, heads, kv_heads", [(5, 2, 2), (1, 6, 3), (2, 4, 1), (1, 4, 1)])
+def test_threads_share_rows_or_heads_and_change_no_bit(batch, heads, kv_heads, monkeypatch):
+    monkeypatch.setattr(sys.modules["tinyllm.fused.attention"], "SHARED_WORK", 1)
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=(batch, n, 70, 8)) for n in (heads, kv_heads, kv_heads))
+    keep = (rng.random((batch, heads, 70, 70)) < 0.5) * 2.0
+    mask = np.zeros((batch, 1, 70, 70), bool)
+    mask[:, :, 1:, 0] = True
+    before, results = threads.num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            leaves = [Tensor(x, requires_grad=True) for x in (query, key, value)]
+            y = attention(*leaves, keep=keep, mask=mask)
+            y.backward(np.ones(y.shape))
+            results.append([y.numpy(), *(leaf.grad for leaf in leaves)])
+    finally:
+        threads.set_num_threads(before)
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other))

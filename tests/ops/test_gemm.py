@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from tinyllm.engine import threads
 from tinyllm.ops import gemm, gemm_kernels, gemm_vectors
 
 DTYPES = [np.float32, np.float64]
@@ -302,3 +303,21 @@ def test_every_step_of_the_lesson_multiplies(step, dtype):
         c = np.empty((rows, columns), dtype)
         getattr(gemm_kernels, step)(a.astype(dtype), b.astype(dtype), c)
         assert np.array_equal(c, a @ b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rows, depth, columns", [(300, 400, 301), (1, 700, 65537), (65537, 700, 1), (130, 260100, 1)])
+def test_threads_share_a_product_and_change_no_bit(dtype, layout, rows, depth, columns):
+    rng = np.random.default_rng(6)
+    a = laid_out(rng.random((rows, depth), dtype=dtype), layout[0])
+    b = laid_out(rng.random((depth, columns), dtype=dtype), layout[1])
+    assert rows * depth * columns >= gemm.SHARED_PRODUCT
+    before, results = threads.num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            results.append(gemm.matmul(a, b))
+    finally:
+        threads.set_num_threads(before)
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])

@@ -23,11 +23,13 @@ import math
 import numpy as np
 
 from .. import ops
+from ..engine import threads
 from ._op import NOWHERE, Fused, rows
 from .rope import Rope, turn_rows
 from .softmax import Softmax
 
 EVERYTHING = 1 << 40        # a window that no text fills
+SHARED_WORK = 1 << 22       # multiply-adds of the scores from which heads are shared among threads
 
 
 @functools.lru_cache(maxsize=16)
@@ -72,14 +74,33 @@ def attend(q, k, v, y, causal, window, keep, mask):
     """Fill y (B, H, T, E) from q (B, H, T, D), k (B, K, S, D), v (B, K, S, E); returns the logarithms of the rows' sums."""
     logsum = np.empty(q.shape[:-1], q.dtype)
     if y.size:
-        _kernels().forward(q, k, v, y, logsum, *_options(q, k, causal, window, keep, mask))
+        _share(_kernels().forward, (q, k, v, y, logsum), *_options(q, k, causal, window, keep, mask))
     return logsum
 
 
 def attend_backward(g, q, k, v, logsum, dq, dk, dv, causal, window, keep, mask):
     """Fill dq, dk and dv, the last two given as zeros."""
     if g.size:
-        _kernels().backward(q, k, v, g, logsum, dq, dk, dv, *_options(q, k, causal, window, keep, mask))
+        _share(_kernels().backward, (q, k, v, g, logsum, dq, dk, dv), *_options(q, k, causal, window, keep, mask))
+
+
+def _share(kernel, arrays, keep, mask, *settings):
+    """Call a kernel, where there is much to do on several threads: each takes some rows of the batch, or some heads."""
+    (B, H, T, D), (_, K, S, _) = arrays[0].shape, arrays[1].shape
+    count = threads.num_threads()
+    if count == 1 or B * H * T * S * D < SHARED_WORK or max(B, K) == 1:
+        return kernel(*arrays, keep, mask, *settings)
+    by_row = B >= K
+    size = B if by_row else K
+
+    def cut(x, low, high):
+        if x.size == 0:
+            return x
+        return x[low:high] if by_row else x[:, low * x.shape[1] // K:high * x.shape[1] // K]
+
+    bounds = [size * k // count for k in range(count + 1)]
+    threads.run([functools.partial(lambda low, high: kernel(*(cut(x, low, high) for x in (*arrays, keep, mask)), *settings), low, high)
+                 for low, high in zip(bounds, bounds[1:]) if low < high])
 
 
 def _options(q, k, causal, window, keep, mask):

@@ -68,7 +68,7 @@ def weights_turned_times(weights, rows, first, begin, end, panels, start, total,
                          total, j * row + d * size, row, min(TILE.rows, end - j), min(width, columns - d), False)
 
 
-@kernel("view4 view4 view4 outview4 out3 view4 mask4 number int int")
+@kernel("view4 view4 view4 outview4 outview3 view4 mask4 number int int")
 def forward(q, k, v, y, logsum, keep, mask, scale, causal, window):
     """y (B, H, T, E) and logsum (B, H, T) of q (B, H, T, D), k (B, K, S, D), v (B, K, S, E); empty keep or mask: none."""
     batch, heads, queries, D = q.shape
@@ -118,7 +118,7 @@ def forward(q, k, v, y, logsum, keep, mask, scale, causal, window):
                     weights_times(scores, rows, begin, end, v_panels, v_start, keys, y[b, h], first, causal, ahead, width)
 
 
-@kernel("view4 view4 view4 view4 in3 outview4 outview4 outview4 view4 mask4 number int int")
+@kernel("view4 view4 view4 view4 view3 outview4 outview4 outview4 view4 mask4 number int int")
 def backward(q, k, v, g, logsum, dq, dk, dv, keep, mask, scale, causal, window):
     """dq, dk, dv (the last two given as zeros) for g = dL/dy (B, H, T, E); the rest as in `forward`."""
     batch, heads, queries, D = q.shape
