@@ -152,7 +152,7 @@ def test_the_first_compilation_is_announced_once(tmp_path):
     """In a new process with an empty cache; read from the cache, kernels need no announcement."""
     program = ("import numpy as np\nfrom tinyllm.fused import softmax\nfrom tinyllm.fused.kernels import announcing\n"
                "with announcing():\n    softmax(np.ones(3)); softmax(np.ones(3, np.float32))")
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "TINYLLM_FUSED": "1"}
     said = [subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stderr
             for _ in range(2)]
     assert said[0].startswith("compiling kernels (once); they are kept in ") and said[0].count("\n") == 1 and said[1] == ""
