@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyllm.tokenizers import BPETokenizer, Stream, TokenizerError, bpe, split, training
+from tinyllm.tokenizers import BPETokenizer, Stream, TokenizerError, blocks, bpe, split, training
 
 DATA = os.environ.get("TINYLLM_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="TINYLLM_DATA names no directory with the real texts")
@@ -85,9 +85,9 @@ def test_blocks_change_no_piece(pattern):
         cuts = sorted(rng.randrange(len(text) + 1) for _ in range(3))
         parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)])]
         stream = [(part, True) for part in parts] + [("", False)]
-        blocks = [block.decode() for block in training.blocks(stream, pattern, size=50)]
-        assert "".join(blocks) == text
-        assert [p for block in blocks for p in split.pieces(block, pattern)] == split.pieces(text, pattern)
+        found = [block.decode() for block in blocks.blocks(stream, pattern, size=50)]
+        assert "".join(found) == text
+        assert [p for block in found for p in split.pieces(block, pattern)] == split.pieces(text, pattern)
 
 
 def corpus(seed, size=60_000):
@@ -98,8 +98,7 @@ def corpus(seed, size=60_000):
 
 def test_threads_streams_and_paths_learn_the_same(tmp_path, monkeypatch):
     text = corpus(1)
-    monkeypatch.setattr(training, "BLOCK", 3000)
-    monkeypatch.setattr(training.blocks, "__defaults__", (3000,))
+    monkeypatch.setattr(blocks.blocks, "__defaults__", (3000,))
     expected = BPETokenizer.train(text, 600, threads=1)
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     for source in (text, Stream([text[i:i + 777] for i in range(0, len(text), 777)]), tmp_path / "a.txt"):
@@ -186,16 +185,16 @@ def interrupted():
 
 
 def test_the_cut_is_at_a_word_or_nowhere():
-    assert training.cut("中文,中文中文中文".encode(), 22) == 6
-    assert training.cut(b"aaaa aaaa", 7) == 4
-    assert training.cut(b"don't", 4) == 0
-    assert training.cut(b"!!!!!!!!", 5) == 0
-    assert np.all([training.cut("é".encode() * 9, i) == 0 for i in range(1, 17)])
+    assert blocks.cut("中文,中文中文中文".encode(), 22) == 6
+    assert blocks.cut(b"aaaa aaaa", 7) == 4
+    assert blocks.cut(b"don't", 4) == 0
+    assert blocks.cut(b"!!!!!!!!", 5) == 0
+    assert np.all([blocks.cut("é".encode() * 9, i) == 0 for i in range(1, 17)])
 
 
 def test_surrogate_pairs_are_not_cut_in_two():
     text = "\ud83d\ude42" * 400
-    assert b"".join(training.blocks([(text, False)], "gpt2", size=31)) == "🙂".encode() * 400
+    assert b"".join(blocks.blocks([(text, False)], "gpt2", size=31)) == "🙂".encode() * 400
 
 
 def test_a_vocabulary_larger_than_the_text_allocates_little():

@@ -22,6 +22,7 @@ import numpy as np
 
 from tinyllm.tokenizers import bpe, vocabulary
 from tinyllm.tokenizers.base import Tokenizer, TokenizerError, to_bytes
+from tinyllm.tokenizers.blocks import BLOCK, blocks
 from tinyllm.tokenizers.split import PATTERNS, check_pattern, pattern_name, pieces
 
 # names by which known vocabularies call the token that begins and the one that ends a document
@@ -157,10 +158,8 @@ class BPETokenizer(Tokenizer):
         if pattern_name(self.pattern) not in PATTERNS:
             yield from super().encode_stream(parts)
             return
-        from tinyllm.tokenizers import training
-
-        for block in training.blocks(one_text(parts), self.pattern):
-            yield self._compiled_encode(block)
+        for block in blocks(one_text(parts), self.pattern):
+            yield self._compiled_encode([block], len(block) + 2)
 
     def _encode(self, text):
         if self._coders is None and len(text) <= SMALL_TEXT and self._encoded_small < SMALL_TOTAL:
@@ -168,11 +167,14 @@ class BPETokenizer(Tokenizer):
             if max(map(len, found)) <= SMALL_PIECE:
                 self._encoded_small += len(text)
                 return self._encode_small(found)
-        return self._compiled_encode(to_bytes(text))
+        if pattern_name(self.pattern) in PATTERNS:
+            return self._compiled_encode(blocks([(text, False)], self.pattern), len(text) + BLOCK)
+        data = to_bytes(text)
+        return self._compiled_encode([data], len(data) + 2)
 
     def encode_bytes(self, data):
         """Ids of any bytes as a list, UTF-8 or not; special tokens in them are plain text."""
-        return self._compiled_encode(bytes(data)).tolist()
+        return self._compiled_encode([bytes(data)], len(data) + 2).tolist()
 
     def _encode_small(self, found):
         """The definition, with the pieces it has met remembered: fast enough for a prompt, and nothing to compile."""
@@ -186,9 +188,9 @@ class BPETokenizer(Tokenizer):
             ids += known
         return ids
 
-    def _compiled_encode(self, data):
+    def _compiled_encode(self, utf8_blocks, room):
         coder = self._coder()
-        ids = coder.encode(data)
+        ids = coder.encode(utf8_blocks, room)
         self._coders.append(coder)             # not after an error or Ctrl-C, which may have left it in pieces
         return ids
 

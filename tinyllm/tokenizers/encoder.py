@@ -112,37 +112,43 @@ class Encoder:
         """Ids of a few thousand bytes as a list: `encode` without what it costs to prepare for more."""
         size = len(data)
         if size > SMALL or self.rule is None:
-            return self.encode(data).tolist()
+            return self.encode([data], size + 2).tolist()
         self._input[:size] = data
         p, out = self._small
         classes, ends, state = self._addresses
         found = scan.scan(p, p + size, classes, self.rule, ends, PIECES)
         if encoding.encode(p, ends, found, p + size, out, state) < found:
-            return self.encode(data).tolist()
+            return self.encode([data], size + 2).tolist()
         return self._output[:self._words[encoding.WRITTEN >> 3]].tolist()
 
-    def encode(self, data):
-        """Ids of UTF-8 `data` (bytes) as an int32 array."""
-        if self.rule is None:
-            return self._encode_by_regex(data)
-        array = np.frombuffer(data, np.uint8)
-        p = array.__array_interface__["data"][0]
-        end = p + len(data)
-        out = np.empty(len(data) + 2, np.int32)
-        classes, ends, state = self._addresses
-        target = out.__array_interface__["data"][0]
+    def encode(self, blocks, room):
+        """Ids of UTF-8 blocks, cut where pieces end, as an int32 array; `room` is a guess of the number of ids."""
+        out = np.empty(room, np.int32)
         written = 0
+        for data in blocks:
+            if written + len(data) + 2 > len(out):
+                out, old = np.empty(2 * written + 2 * len(data) + 2, np.int32), out
+                out[:written] = old[:written]
+            written = (self._encode_by_regex if self.rule is None else self._encode_block)(data, out, written)
+        out.resize(written, refcheck=False)
+        return out
+
+    def _encode_block(self, data, out, written):
+        array = np.frombuffer(data, np.uint8)
+        p = address(array)
+        end = p + len(data)
+        classes, ends, state = self._addresses
+        target = address(out)
         while p < end:
             found = scan.scan(p, end, classes, self.rule, ends, PIECES)
             done = encoding.encode(p, ends, found, end, target + 4 * written, state)
-            written += int(self.state[encoding.WRITTEN >> 3])
+            written += self._words[encoding.WRITTEN >> 3]
             if done < found:
                 first = p if done == 0 else int(self.ends[done - 1])
                 self._make_room(int(self.ends[done]) - first)
                 written = self._pieces(first, self.ends[done:found], out, written, end)
             p = int(self.ends[found - 1])
-        out.resize(written, refcheck=False)
-        return out
+        return written
 
     def _pieces(self, p, ends, out, written, end):
         """Encode the pieces that end at `ends`, making room as it is needed; the ids written so far."""
@@ -180,16 +186,13 @@ class Encoder:
         self._set_table(slots, bits, arena)
         state[encoding.USED >> 3], state[encoding.STORED >> 3] = used, stored
 
-    def _encode_by_regex(self, data):
+    def _encode_by_regex(self, data, out, written):
         """The same for a pattern that only `regex` knows."""
         text = data.decode("utf-8", "surrogateescape")
         sizes = [len(piece.encode("utf-8", "surrogateescape")) for piece in split.pieces(text, self.pattern)]
         array = np.frombuffer(data, np.uint8)
         p = address(array)
-        ends = np.cumsum(sizes, dtype=np.int64) + p
-        out = np.empty(len(data) + 2, np.int32)
-        out.resize(self._pieces(p, ends, out, 0, p + len(data)), refcheck=False)
-        return out
+        return self._pieces(p, np.cumsum(sizes, dtype=np.int64) + p, out, written, p + len(data)) if sizes else written
 
 
 class Decoder:

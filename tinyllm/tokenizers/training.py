@@ -1,9 +1,8 @@
 """Training from text of any size: scan and count the pieces, then learn merges from their counts.
 
-Text goes through in small blocks, so a file larger than memory is no matter: what stays is the
-table of distinct pieces. A block is cut where every named pattern begins a new piece whatever comes before
-(`cut`), so its pieces are those of the whole text. With several threads each counts its own blocks in its own
-table; counts are whole numbers and their sum does not depend on who counted what, so the merges do not either.
+Text goes through in small blocks (`blocks.py`), so a file larger than memory is no matter: what stays is the
+table of distinct pieces. With several threads each counts its own blocks in its own table; counts are whole
+numbers and their sum does not depend on who counted what, so the merges do not either.
 """
 
 import contextlib
@@ -16,18 +15,16 @@ import threading
 import numpy as np
 
 from tinyllm.tokenizers import bpe, categories, split
-from tinyllm.tokenizers.base import TokenizerError, to_bytes
+from tinyllm.tokenizers.base import TokenizerError
+from tinyllm.tokenizers.blocks import blocks
 from tinyllm.tokenizers.kernels import merges as kernel
 from tinyllm.tokenizers.kernels import scan as scanning
 from tinyllm.tokenizers.kernels import table as tables
 from tinyllm.tokenizers.kernels.memory import address
 
-BLOCK = 1 << 17                # bytes of text that a thread takes at a time
 PIECES = 1 << 14               # pieces scanned at a time
 STEP = 512                     # merges between two reports of progress
 NEXT_FLOOR = 48                # only pairs with a 48th of the highest count are kept up to date
-# which classes are letters or numbers
-_SOLID = np.isin(np.arange(8), [categories.UPPER, categories.LOWER, categories.LETTER, categories.NUMBER])
 
 
 class PieceCounter:
@@ -127,65 +124,6 @@ class PiecesInOrder:
         symbols[inside] = labels[np.frombuffer(self.data, np.uint8)]
 
 
-def cut(data, limit):
-    """The last place up to `limit` where UTF-8 `data` may be cut without changing a piece; 0 where there is none.
-
-    Between a letter or number and what is neither that, nor a mark, nor an apostrophe, all named patterns
-    end a piece, and nothing they look at lies on the other side.
-    """
-    if limit >= len(data):
-        return len(data)
-    while data[limit] & 0xC0 == 0x80:
-        limit -= 1
-    for reach in (1 << 9, 1 << 14, limit):
-        codes = np.frombuffer(data[max(0, limit - reach):limit].decode("utf-8", "ignore").encode("utf-32-le"), np.uint32)
-        classes = categories.table()[codes]
-        loose = ~_SOLID[classes] & (classes != categories.MARK) & (codes != ord("'"))
-        places = np.flatnonzero(_SOLID[classes[:-1]] & loose[1:])
-        if places.size:
-            rest = codes[places[-1] + 1:].tobytes().decode("utf-32-le")
-            return limit - len(rest.encode())
-    return 0
-
-
-def blocks(texts, pattern, size=BLOCK):
-    """UTF-8 blocks of about `size` bytes, whose pieces together are those of the texts.
-
-    texts: (text, whether the next one goes on with the same text). A pattern without a name gives no place where
-    a text may be cut, so there each text, or part of one, is a block.
-    """
-    if pattern is not None and split.pattern_name(pattern) not in scanning.RULES:
-        yield from (to_bytes(text) for text, _ in texts if text)
-        return
-    held, enough = [], size
-    for text, more in texts:
-        for part in _slices(text, size):
-            held.append(to_bytes(part))
-            if pattern is None or sum(map(len, held)) < enough:
-                continue
-            data = b"".join(held)
-            at = cut(data, len(data) - 8)
-            if at:
-                yield data[:at]
-            held, enough = [data[at:]], size if at else 2 * len(data)
-        if not more:
-            data = b"".join(held)
-            if data:
-                yield data
-            held, enough = [], size
-
-
-def _slices(text, size):
-    """A text in parts of about `size` characters, no surrogate pair cut in two."""
-    start = 0
-    while start < len(text):
-        end = start + size
-        if "\ud800" <= text[end - 1:end] <= "\udbff":
-            end += 1
-        yield text[start:end]
-        start = end
-
-
 def count(texts, pattern, threads=None, progress=None):
     """The pieces of texts (as `blocks` takes them), counted by several threads; progress(bytes) is told what is done."""
     threads = threads or os.cpu_count() or 1
@@ -268,7 +206,7 @@ def learn(counter, num_merges, *, ties="smallest", min_frequency=2, max_token_le
     merges, history = job.run(progress)
     if ties == "gpt2":
         merges = np.where(merges < 256, np.array(bpe.GPT2_BYTE_ORDER)[np.minimum(merges, 255)], merges)
-    return list(map(tuple, merges.tolist())), history.tolist()
+    return list(zip(merges[:, 0].tolist(), merges[:, 1].tolist())), history.tolist()
 
 
 class _Job:

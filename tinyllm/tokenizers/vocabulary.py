@@ -24,10 +24,11 @@ def spell(byte_ids, merges, merge_ids, extra_tokens):
         fresh = len({*byte_ids, *merge_ids}) == 256 + len(merges) and not extra_tokens
         for (left, right), token in zip(merges, merge_ids):
             data = tokens[left] + tokens[right]             # None + … where an id is not made yet
-            if not fresh or len(data) > LONGEST_TOKEN:
+            if fresh and len(data) <= LONGEST_TOKEN:
+                tokens[token] = data
+            else:
                 _place(tokens, token, data, "a merge", again=True)
-            tokens[token] = data
-        sound = not merges or (set(map(type, itertools.chain(*merges))) == {int} and min(map(min, merges)) >= 0)
+        sound = not merges or (set(map(type, sides := list(itertools.chain(*merges)))) == {int} and min(sides) >= 0)
     except TokenizerError:
         raise
     except (TypeError, ValueError, IndexError):
