@@ -41,8 +41,14 @@ def _load_run(path, tokenizer):
         raise UserError(f"{path} is a run without a model")
     model = build(run.config["model"])
     name = "best" if "best" in run.checkpoints else "last"
+    adapters = None
+    if "finetune" in run.config:
+        from .train.finetune import TuneConfig, prepare
+        adapters = prepare(model, TuneConfig(**run.config["finetune"]))
     _, arrays, _ = run.checkpoints.load(name)
     model.load_state_dict(arrays["model"])
+    if adapters is not None:
+        adapters.remove(merge=True)
     return model.eval(), tokenizers.load(tokenizer or run.tokenizer_path)
 
 

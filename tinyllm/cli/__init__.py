@@ -18,6 +18,7 @@ from ..errors import UserError, WorkError
 
 COMMANDS = {
     "train": "train a model on a text",
+    "finetune": "tune a model on prompts and responses, or on classes",
     "sample": "let a trained model write",
     "tokenizer": "train, inspect and use tokenizers",
     "eval": "compare models",

@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+
 from ..errors import UserError
 from ..tokenizers import TokenizerError
 
@@ -43,6 +45,11 @@ def run(args):
     if tokenizer is None:
         raise UserError(f"{args.model} has no tokenizer beside it: name one with --tokenizer")
     model = quantized(whole) if args.int8 else whole
+    if hasattr(model, "labels"):
+        from ..train.finetune import classify
+        for label, p in classify(model, tokenizer, opening(tokenizer) if prompt is None else prompt):
+            print(f"{p:7.2%}  {label}")
+        return
     prompt = opening(tokenizer) if prompt is None else prompt
     options = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
                    repetition_penalty=args.repetition_penalty, seed=args.seed, use_cache=args.cache)
@@ -59,7 +66,7 @@ def run(args):
 def likeliest(model, tokenizer, prompt, max_new_tokens, beams, n, options):
     """The ids of the text that beam search finds, or of the best of `n` draws."""
     from ..search import beam_search, best_of
-    ids = encode(tokenizer, prompt)
+    ids = encode(model, tokenizer, prompt)
     if beams is not None:
         found = beam_search(model, ids, max_new_tokens, beams=beams, use_cache=options["use_cache"])
     else:
@@ -67,8 +74,11 @@ def likeliest(model, tokenizer, prompt, max_new_tokens, beams, n, options):
     return found[0].ids
 
 
-def encode(tokenizer, prompt):
-    """The prompt's ids, behind the token that begins a text where the tokenizer has one for that alone."""
+def encode(model, tokenizer, prompt):
+    """The prompt's ids, in the template that the model was tuned with, behind the token that begins a text if there is one for that."""
+    if hasattr(model, "template"):
+        from ..train.examples import TEMPLATES
+        return np.array(TEMPLATES[model.template].encode(tokenizer, prompt)[0])
     begins = tokenizer.bos_id not in (None, tokenizer.eos_id)
     return tokenizer.encode_array(prompt, bos=begins, disallowed_special=())
 
@@ -84,10 +94,10 @@ def opening(tokenizer):
 
 def write(model, tokenizer, prompt, max_new_tokens, **options):
     """Print the prompt and what the model makes of it, token by token, never half a character; returns all ids."""
-    ids = encode(tokenizer, prompt)
+    ids = encode(model, tokenizer, prompt)
     tokens = model.stream(ids, max_new_tokens, **options)
     decoder = tokenizer.decoder()
-    print(prompt.lstrip("\n"), end="", flush=True)
+    print(prompt.lstrip("\n"), end="\n" if hasattr(model, "template") else "", flush=True)
     drawn = []
     for token in tokens:
         drawn.append(token)

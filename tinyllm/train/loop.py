@@ -182,10 +182,13 @@ class Trainer:
                         self.save("last")
                     if stop.requested:
                         raise Stopped(f"stopped after step {self.step}" + (
-                            f", all saved; go on with: tinyllm train --resume {self.run.path}" if self.run else ""))
+                            f", all saved; go on with: tinyllm {self._command()} --resume {self.run.path}" if self.run else ""))
         finally:
             progress.close()
         return self.last_loss if self.validation is None else self.best["loss"]
+
+    def _command(self):
+        return "finetune" if "finetune" in self.run.config else "train"
 
     def _evaluate(self):
         """Validation loss, the "best" checkpoint if it is the lowest so far, and the "last" one; None without validation."""

@@ -76,6 +76,8 @@ class Session:
         run = RunDirectory.open(path)
         with run.lock():
             told = run.config
+            if "finetune" in told:
+                raise UserError(f"{path} is a run of fine-tuning: go on with tinyllm finetune --resume {path}")
             tokenizer = tokenizers.load(run.tokenizer_path)
             data = TrainingData(DataConfig(**{name: told["data"][name] for name in DataConfig.__dataclass_fields__}), tokenizer)
             if data.digest != told["data"]["sha256"] or tokenizer.fingerprint() != told["tokenizer"]:

@@ -152,6 +152,8 @@ def save(model, path, tokenizer=None):
     transformers has no name for, WorkError if something cannot be written.
     """
     path = Path(path)
+    if hasattr(model, "labels"):
+        raise UserError("this model is a classifier, whose head is not one of a language model: a directory of transformers is written for those")
     dtype = model.wte.weight.dtype
     record = hf_config.write(model.config, dtype, getattr(tokenizer, "bos_id", None))
     try:
