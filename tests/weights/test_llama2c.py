@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinyllm.engine.random import Generator
-from tinyllm.engine.state import no_grad
+from tinyllm.engine.state import default_dtype, no_grad
 from tinyllm.errors import UserError
 from tinyllm.load import load
 from tinyllm.models import GPT, GPTConfig, Llama, LlamaConfig
@@ -48,13 +48,15 @@ def test_greedy_text_without_the_cache(story):
 @needs_data
 def test_exported_to_hugging_face_and_loaded_again(story, tmp_path):
     model, tokenizer = story
-    model.save_pretrained(tmp_path, tokenizer)
-    again, same = load(tmp_path)
-    ids = np.array([tokenizer.encode(CASES[0]["text"], bos=True)])
+    model.save_pretrained(tmp_path / "single", tokenizer)
+    again, same = load(tmp_path / "single")
     assert same.encode(CASES[0]["text"]) == tokenizer.encode(CASES[0]["text"]) and same.vocab_size == 512
-    with no_grad():
-        np.testing.assert_allclose(again(ids).numpy(), model(ids).numpy(), atol=2e-5)
     assert told(again, same, CASES[1]) == CASES[1]["text"]
+    ids = np.array([tokenizer.encode(CASES[0]["text"], bos=True)])
+    with default_dtype(np.float64), no_grad():
+        wide, _ = load(f"{HERE}/stories260K.bin")
+        wide.save_pretrained(tmp_path / "double")
+        np.testing.assert_allclose(load(tmp_path / "double")[0](ids).numpy(), wide(ids).numpy(), atol=1e-10)
 
 
 @needs_data
