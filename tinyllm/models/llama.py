@@ -22,11 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine import Tensor
 from ..errors import UserError
 from ..nn import Attention, Block, Dropout, Embedding, KVCache, Linear, ModuleList, RMSNorm, RotaryPositions, SwiGLU, init, swiglu_width
 from ..nn import functional as F
 from ..nn.positions import checked_scaling
 from .base import Config, LanguageModel, positions
+from .decoding import step_for
 
 
 def _llama3_scaling(factor):
@@ -164,6 +166,10 @@ class Llama(LanguageModel):
 
     def forward(self, ids, cache=None):
         ids = self.checked(ids, cache)
+        if cache is not None and ids.shape == (1, 1) and not self.training and (step := step_for(self, cache)):
+            logits = step(ids[0, 0])                                        # the same, compiled for one token
+            cache.advance(1)
+            return Tensor(logits[None, None])
         x = self.dropout(self.wte(ids))                                     # (B, T, C)
         rotation = self.rotary.at(positions(ids, cache), x.dtype)
         for block in self.blocks:
