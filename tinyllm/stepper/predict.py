@@ -22,6 +22,7 @@ from ..engine.diagnose import diagnose
 from . import replay
 from .arrays import Omitted, entry, short
 from .explain import in_names, parameter_name
+from .record import decode
 from .safe import Refused, evaluate
 
 KINDS = ("choice", "value", "shape", "rule")
@@ -267,6 +268,10 @@ def variables(trace, step, g=None):
             arrays.setdefault(trace[x].name, array)
     if value.name.isidentifier():
         arrays.setdefault(value.name, trace.array(value))
+    for name, setting in value.attributes.items():
+        setting = decode(setting, trace.arrays)
+        if isinstance(setting, (int, float, tuple)):
+            arrays.setdefault(name, setting)
     return {name: array for name, array in arrays.items() if not isinstance(array, (Omitted, dict)) and name.isidentifier()}
 
 
