@@ -22,7 +22,8 @@ from tinyllm.tokenizers.kernels import scan as scanning
 from tinyllm.tokenizers.kernels import table as tables
 from tinyllm.tokenizers.kernels.memory import address
 
-PIECES = 1 << 14               # pieces scanned at a time
+PIECES = 1 << 15               # pieces scanned at a time
+TURN = 16                      # blocks a thread takes at a time
 STEP = 512                     # merges between two reports of progress
 NEXT_FLOOR = 48                # only pairs with a 48th of the highest count are kept up to date
 
@@ -141,12 +142,13 @@ def count(texts, pattern, threads=None, progress=None):
         try:
             while not errors:
                 with lock:
-                    block = next(source, None)
-                if block is None:
+                    turn = list(itertools.islice(source, TURN))
+                if not turn:
                     return
-                counter.add(block)
-                if progress:
-                    progress(len(block))
+                for block in turn:
+                    counter.add(block)
+                    if progress:
+                        progress(len(block))
         except BaseException as error:
             errors.append(error)
 
