@@ -145,8 +145,10 @@ def test_24_the_reference_does_not_move():
 
 def trainer_of(algorithm, run=None, steps=4):
     if algorithm == "grpo":
-        return GRPO(policy(), TASK, TOKENIZER, GRPOConfig(prompts=4, group_size=4, beta=0.05, steps=steps, eval_every=2, eval_prompts=8, until=2), run)
-    return PPO(policy(), TASK, TOKENIZER, PPOConfig(episodes=16, steps=steps, eval_every=2, eval_prompts=8, until=2, value_warmup=1, target_kl=1.0), run)
+        config = GRPOConfig(prompts=4, group_size=4, beta=0.05, steps=steps, eval_every=2, eval_prompts=8, until=2)
+        return GRPO(policy(), TASK, TOKENIZER, config, run)
+    config = PPOConfig(episodes=16, steps=steps, eval_every=2, eval_prompts=8, until=2, value_warmup=1, target_kl=1.0)
+    return PPO(policy(), TASK, TOKENIZER, config, run)
 
 
 def new_run(path):

@@ -15,8 +15,9 @@ from ..errors import UserError
 
 EXAMPLE = "tinyllm rl grpo --task addition --seed 0"
 HELP = {
-    "steps": "iterations", "lr": "learning rate", "batch": "examples in a step", "prompts": "prompts in a step", "group_size": "completions of each prompt",
-    "episodes": "completions in a step", "epochs": "passes over a rollout", "minibatches": "updates in a pass", "loss_type": "grpo, bnpo, dapo, dr_grpo, gspo, cispo, sapo",
+    "steps": "iterations", "lr": "learning rate", "batch": "examples in a step", "prompts": "prompts in a step",
+    "group_size": "completions of each prompt", "episodes": "completions in a step", "epochs": "passes over a rollout",
+    "minibatches": "updates in a pass", "loss_type": "grpo, bnpo, dapo, dr_grpo, gspo, cispo, sapo",
     "beta": "price of the distance to the reference", "until": "stop at this sampled accuracy", "eval_every": "steps between evaluations",
     "kind": "loss of a pair", "kl_coef": "price of KL in the reward", "target_kl": "steer KL to so many nats a completion; 0: no steering",
 }
@@ -41,22 +42,22 @@ def configure(parser):
                 kind = float if field.default is None else field.type
                 group.add_argument(flag, type=kind, default=field.default, metavar="X", help=f"{note} ({field.default})")
         if name in ("reward", "dpo"):
-            way.add_argument("--pairs", metavar="FILE", help="preferences, one JSON object a line (default: a judge compares the policy's completions)")
+            way.add_argument("--pairs", metavar="FILE",
+                             help="preferences, one JSON object a line (default: a judge compares the policy's completions)")
             way.add_argument("--noise", type=float, default=0.1, metavar="P", help="share of comparisons that the judge gets wrong (0.1)")
         if name == "ppo":
             way.add_argument("--reward", metavar="RUN", help="a reward model, instead of the task's own reward")
     compare = ways.add_parser("compare", help="PPO on a learnt reward, DPO on the same preferences, GRPO on the true reward", allow_abbrev=False)
-    _common(compare)
-    compare.add_argument("--noise", type=float, default=0.2, metavar="P", help="share of comparisons that the judge gets wrong (0.2)")
-    compare.add_argument("--pairs", type=int, default=1000, metavar="N", help="preferences (1000)")
-    compare.add_argument("--steps", type=int, default=150, metavar="N", help="steps of each (150)")
-    parser.set_defaults(task="addition")
+    _common(compare, "sort", 4)
+    compare.add_argument("--noise", type=float, default=0.1, metavar="P", help="share of comparisons that the judge gets wrong (0.1)")
+    compare.add_argument("--pairs", type=int, default=4000, metavar="N", help="preferences (4000)")
+    compare.add_argument("--steps", type=int, default=100, metavar="N", help="steps of each (100)")
 
 
-def _common(way):
-    way.add_argument("--task", default="addition", metavar="NAME", help="copy, reverse, sort, addition, parity, brackets, format, acrostic, rhyme, "
-                     "words, or your own Python file")
-    way.add_argument("--difficulty", type=int, metavar="N", help="digits, bits, pairs, words")
+def _common(way, task="addition", difficulty=None):
+    way.add_argument("--task", default=task, metavar="NAME", help="copy, reverse, sort, addition, parity, brackets, format, acrostic, rhyme, "
+                     f"words, or your own Python file ({task})")
+    way.add_argument("--difficulty", type=int, default=difficulty, metavar="N", help="digits, bits, pairs, words")
     way.add_argument("--text", metavar="FILE", help="where tasks on words take theirs from (default: the tales)")
     way.add_argument("--init", metavar="RUN", help="the policy to start from (default: a warm start)")
     way.add_argument("--warm-until", type=float, default=0.25, metavar="P", help="sampled accuracy at which the warm start ends (0.25)")
@@ -113,7 +114,8 @@ def _train(args):
     words, _, model, tokenizer = _start(args)
     path = args.out or free_directory(args.way, args.task)
     print(f"{args.way}:  {path}")
-    with new_run(path, args.way, words, model, tokenizer, config, records=records, reward=reward, noise=getattr(args, "noise", 0.0)) as trainer:
+    noise = getattr(args, "noise", 0.0)
+    with new_run(path, args.way, words, model, tokenizer, config, records=records, reward=reward, noise=noise) as trainer:
         _finish(trainer)
 
 

@@ -6,8 +6,8 @@
                                  └ DPO
     the true reward              ─ GRPO
 
-The chart shows the true reward on held-out prompts against KL to the start (nats a completion): how much a policy has won for how far it
-has gone. Below it is what the reward models say meanwhile: where they rise and the true reward does not follow, the model of the
+The chart shows the true reward on held-out prompts against the root of KL to the start (nats a completion), which grows like a distance: how
+much a policy has won for how far it has gone. Below it is what the reward models say meanwhile: where they rise and the true reward does not follow, the model of the
 reward is being optimised and not the reward (Gao et al. 2022, 2210.10760).
 """
 
@@ -34,25 +34,25 @@ from .tasks import Prompts
 COLOURS = {"PPO": "#4878a8", "PPO, no price on KL": "#8a6fb0", "PPO, weak reward model": "#c8553d", "DPO": "#5a8f5a", "GRPO, true reward": "#333"}
 
 
-def compare(model, task, tokenizer, *, path, steps=150, pairs=1000, noise=0.2, seed=0, out=None):
+def compare(model, task, tokenizer, *, path, steps=100, pairs=4000, noise=0.1, seed=0, out=None):
     """Run all of them from `model`; writes compare.json and compare.html into `path` and returns the curves, name -> list of points."""
     path = Path(path)
     if path.exists():
         raise UserError(f"{path} exists: choose another --out")
     records = judged_pairs(model, tokenizer, task, pairs, Generator(seed + 2), noise=noise)
     print(f"{pairs} preferences, {noise:.0%} of them the wrong way round", file=out)
-    strong = _reward_model(model, records, task, tokenizer, steps, seed, out)
-    weak = _reward_model(model, records[:max(pairs // 10, 20)], task, tokenizer, steps, seed, out)
+    strong = _reward_model(model, records, task, tokenizer, seed, out)
+    weak = _reward_model(model, records[:max(pairs // 10, 20)], task, tokenizer, seed, out)
     every = max(steps // 10, 1)
     common = {"steps": steps, "eval_every": every, "seed": seed, "until": 1.0}
     learnt = dict(reward_model=strong.model, normaliser=strong.normaliser)
     fooled = dict(reward_model=weak.model, normaliser=weak.normaliser)
     ways = {
-        "PPO": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=5e-4, kl_coef=0.1), out=out, **learnt),
-        "PPO, no price on KL": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=5e-4, kl_coef=0.0), out=out, **learnt),
-        "PPO, weak reward model": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=5e-4, kl_coef=0.0), out=out, **fooled),
+        "PPO": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=2e-4, kl_coef=0.3), out=out, **learnt),
+        "PPO, no price on KL": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=2e-4, kl_coef=0.0), out=out, **learnt),
+        "PPO, weak reward model": lambda m: watched(PPO)(m, task, tokenizer, PPOConfig(**common, lr=2e-4, kl_coef=0.0), out=out, **fooled),
         "DPO": lambda m: watched(DPO)(m, records, task, tokenizer, DPOConfig(steps=steps, eval_every=every, seed=seed), out=out),
-        "GRPO, true reward": lambda m: watched(GRPO)(m, task, tokenizer, GRPOConfig(**common, lr=5e-4), out=out),
+        "GRPO, true reward": lambda m: watched(GRPO)(m, task, tokenizer, GRPOConfig(**common), out=out),
     }
     curves = {}
     for name, make in ways.items():
@@ -71,9 +71,11 @@ def compare(model, task, tokenizer, *, path, steps=150, pairs=1000, noise=0.2, s
     return curves
 
 
-def _reward_model(model, records, task, tokenizer, steps, seed, out):
+def _reward_model(model, records, task, tokenizer, seed, out):
+    """A reward model that has seen each of its preferences three times: more, and it learns the judge's mistakes by heart."""
     print(f"reward model from {len(records)} preferences:", file=out)
-    trainer = RewardTrainer(model, records, task, tokenizer, RewardConfig(steps=2 * steps, eval_every=steps, seed=seed), out=out)
+    steps = max(3 * len(records) // RewardConfig.batch, 10)
+    trainer = RewardTrainer(model, records, task, tokenizer, RewardConfig(steps=steps, eval_every=max(steps // 2, 1), seed=seed), out=out)
     trainer.fit()
     return trainer
 
@@ -96,7 +98,7 @@ def watched(trainer):
 
 def page(curves, noise, pairs, strong, weak):
     """The chart and the table as a page."""
-    lines = [(sorted((p["kl"], p["reward"]) for p in points), COLOURS[name], 2, html.escape(name)) for name, points in curves.items()]
+    lines = [([(max(p["kl"], 0.0) ** 0.5, p["reward"]) for p in points], COLOURS[name], 2, html.escape(name)) for name, points in curves.items()]
     learnt = [([(p["step"], p["score"]) for p in points], COLOURS[name], 2, html.escape(name)) for name, points in curves.items()
               if "score" in points[0]]
     true = [([(p["step"], p["reward"]) for p in curves[name]], COLOURS[name], 2, html.escape(name)) for name in curves]
@@ -104,7 +106,7 @@ def page(curves, noise, pairs, strong, weak):
                    f"<td>{points[-1]['kl']:.2f}</td></tr>" for name, points in curves.items())
     body = (f"<p>{pairs} preferences of a judge who errs in {noise:.0%} of the cases. Held-out accuracy of the reward models, against that judge: "
             f"{strong:.1%} and, from a tenth of the preferences, {weak:.1%}.</p>"
-            f"<h2>True reward (up) against KL to the start (right)</h2>{chart(lines)}"
+            f"<h2>True reward (up) against √KL to the start (right)</h2>{chart(lines)}"
             f"<h2>True reward by step</h2>{chart(true)}<h2>What the reward models say, by step</h2>{chart(learnt)}"
             f"<table><tr><td>way</td><td>start</td><td>end</td><td>KL</td></tr>{rows}</table>")
     return PAGE.format(title="Three ways from one start", body=body)

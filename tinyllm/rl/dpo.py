@@ -21,13 +21,13 @@ from .rows import policy_logps
 class DPOConfig(LoopConfig):
     """`batch` pairs a step; `beta`, `kind` and `label_smoothing` as in `dpo_loss`."""
 
-    steps: int = 300
-    lr: float = 3e-4
+    steps: int = 180
+    lr: float = 2e-4
     batch: int = 64
-    beta: float = 0.1
+    beta: float = 1.0
     kind: str = "sigmoid"
     label_smoothing: float = 0.0
-    eval_every: int = 25
+    eval_every: int = 30
 
     def __post_init__(self):
         super().__post_init__()

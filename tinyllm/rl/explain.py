@@ -42,7 +42,8 @@ def explain_token(i, t, *, logps, old_logps, advantages, mask, clip=0.2, clip_hi
         slope = "∂l/∂log π = 0"
     else:
         state = "not clipped"
-        slope = f"∂l/∂log π = -A r = {plain:.4f}: a step down the slope makes it {'likelier' if a > 0 else 'less likely' if a < 0 else 'neither'}"
+        step = "likelier" if a > 0 else "less likely" if a < 0 else "neither likelier nor less likely"
+        slope = f"∂l/∂log π = -A r = {plain:.4f}: a step down the slope makes it {step}"
     return "\n  ".join([
         head, f"log π = {new:.4f}, log π_old = {before:.4f}",
         f"r = exp(log π - log π_old) = exp({new - before:.4f}) = {r:.4f}: {moved}", f"A = {a:.4f}: {judged}",

@@ -38,12 +38,13 @@ class Pairs:
 def judged_pairs(model, tokenizer, task, count, generator, *, noise=0.0, temperature=1.0, batch=256):
     """`count` Pairs of completions that `model` gives training prompts, judged by the true reward; a share `noise` the wrong way round.
 
-    Pairs of equal reward are nobody's preference and are drawn again. UserError if after 50 rounds there are not enough.
+    Pairs of equal reward are nobody's preference and are drawn again. UserError if less than one in twenty is a preference.
     """
     if not 0 <= noise < 0.5:
         raise UserError(f"noise is {noise}; expected from 0 up to, not including, 0.5: a judge who errs as often as not says nothing")
     records, prompts = [], Prompts(task)
-    for _ in range(50):
+    tries = 20 * count // batch + 10
+    for _ in range(tries):
         rollout = scored(sample(model, tokenizer, prompts.draw(batch, generator), 2, task.max_new_tokens, generator,
                                 temperature=temperature), task)
         errs = generator.rand(batch, dtype=np.float64) < noise
@@ -55,7 +56,7 @@ def judged_pairs(model, tokenizer, task, count, generator, *, noise=0.0, tempera
                                 "rejected": rollout.texts[2 * i + first]})
         if len(records) >= count:
             return records[:count]
-    raise UserError(f"{50 * batch} pairs of completions gave {len(records)} preferences, {count} were asked for: the policy is nearly always "
+    raise UserError(f"{tries * batch} pairs of completions gave {len(records)} preferences, {count} were asked for: the policy is nearly always "
                     "right or nearly always wrong; start from another, or ask for fewer")
 
 

@@ -28,13 +28,15 @@ from .rollout import sample, scored
 from .rows import policy_logps
 from .scalar import ScalarModel
 
+UNFINISHED = -3.0       # score of a completion without its end, in standard deviations: reward models have only read finished ones
+
 
 @dataclass
 class PPOConfig(LoopConfig):
     """`episodes` completions a step, learnt from `epochs` times in `minibatches` parts."""
 
-    steps: int = 600
-    lr: float = 1e-3
+    steps: int = 400
+    lr: float = 6e-4
     value_lr: float = 1e-3
     episodes: int = 256
     epochs: int = 2
@@ -85,10 +87,14 @@ class PPO(Loop):
         self.price = AdaptiveKL(config.kl_coef, config.target_kl, config.kl_horizon) if config.target_kl else FixedKL(config.kl_coef)
 
     def scores(self, rollout):
-        """What learning takes for the reward of each completion, (B,)."""
+        """What learning takes for the reward of each completion, (B,).
+
+        A reward model's opinion of a completion that was cut off is worth nothing, and a policy would soon find out.
+        """
         if "reward" in self.modules:
             with no_grad():
-                return self.normaliser(self.modules["reward"].score(rollout).numpy())
+                scores = self.normaliser(self.modules["reward"].score(rollout).numpy())
+            return np.where(rollout.truncated, UNFINISHED, scores)
         if not np.isfinite(rollout.rewards).all():
             where = int(np.argmin(np.isfinite(rollout.rewards)))
             raise UserError(f"the task's reward of {rollout.texts[where]!r} for {rollout.prompts[where]!r} is NaN; PPO needs a number for every "

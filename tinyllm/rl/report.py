@@ -15,10 +15,11 @@ from ..train.metrics import read_metrics
 from ..train.report import FAINT, FLOOR, INK, PAGE, TRAIN, VALIDATION, chart, running_mean
 from .rows import policy_logps
 
-CURVES = (("reward", "Reward of training completions"), ("score", "What the reward model says of them"), ("loss", "Loss"), ("kl", "KL to the start, nats a completion"),
-          ("kl_coef", "Price of KL"), ("clip_fraction", "Share of tokens clipped"), ("no_signal", "Share of groups whose rewards are all equal"),
-          ("pair_accuracy", "Pairs in the right order"), ("explained_variance", "Share of the returns' variance that the value function explains"),
-          ("length", "Tokens a completion"), ("grad_norm", "Gradient norm, before clipping"))
+CURVES = (
+    ("reward", "Reward of training completions"), ("score", "What learning takes for their reward"), ("loss", "Loss"), ("kl_coef", "Price of KL"),
+    ("clip_fraction", "Share of tokens clipped"), ("no_signal", "Share of groups whose rewards are all equal"),
+    ("pair_accuracy", "Pairs in the right order"), ("explained_variance", "Share of the returns' variance that the value function explains"),
+    ("length", "Tokens a completion"), ("grad_norm", "Gradient norm, before clipping"))
 HELD_OUT = (("accuracy", "sampled", VALIDATION), ("greedy", "greedy", TRAIN), ("reward", "reward", FLOOR))
 SHOWN = 24      # completions of the last rollout
 
@@ -47,7 +48,9 @@ def _held_out(records):
         return ""
     lines = [([(record["step"], record[f"eval_{name}"]) for record in evaluations], colour, 2, label)
              for name, label, colour in HELD_OUT if f"eval_{name}" in evaluations[0]]
-    return "<h2>Held-out prompts: share of right answers</h2>" + chart(lines)
+    if len(lines) > 1 and lines[-1][0] == lines[0][0]:      # a reward of 0 or 1 is the share of right answers
+        lines.pop()
+    return "<h2>Held out: share of right answers</h2>" + chart(lines)
 
 
 def _time(records):
@@ -67,9 +70,10 @@ def _curves(records):
         if len(points) > 1:
             lines = [(points, FAINT, 1, None), (running_mean(points), TRAIN, 2, None)]
             yield f"<h2>{title}</h2>" + chart(lines, height=140)
-    points = [(record["step"], record["eval_entropy"]) for record in records if "eval_entropy" in record]
-    if len(points) > 1:
-        yield "<h2>Entropy, nats a token</h2>" + chart([(points, TRAIN, 2, None)], height=140)
+    for name, title in (("eval_entropy", "Entropy, nats a token"), ("eval_kl", "KL to the start on held-out prompts, nats a completion")):
+        points = [(record["step"], record[name]) for record in records if name in record]
+        if len(points) > 1:
+            yield f"<h2>{title}</h2>" + chart([(points, TRAIN, 2, None)], height=140)
 
 
 def _samples(last):
@@ -83,14 +87,15 @@ def _samples(last):
 def _rollout(trainer):
     """The last rollout, each token coloured by its advantage and marked where it is clipped."""
     shown = getattr(trainer, "last_rollout", None)
-    if shown is None:
+    if shown is None or not np.any(shown[1]):
         return ""
     rollout, advantages = shown
-    rows = rollout.take(np.arange(min(SHOWN, len(rollout))))
+    telling = np.flatnonzero(np.abs(advantages.reshape(len(rollout), -1)).max(axis=1) > 0)[:SHOWN]      # the others teach nothing
+    rows, advantages = rollout.take(telling), advantages[telling]
     with no_grad():
         ratio = np.exp(policy_logps(trainer.model, rows, trainer.config.temperature).numpy() - rows.old_logps)
     width = ratio.shape[1]
-    advantages = np.broadcast_to(advantages[:, None] if advantages.ndim == 1 else advantages[:, :width], (len(advantages), width))
+    advantages = np.broadcast_to(advantages[:, None] if advantages.ndim == 1 else advantages[:, :width], ratio.shape)
     high = 1 + (trainer.config.clip if trainer.config.clip_high is None else trainer.config.clip_high)
     lines = []
     for i in range(len(rows)):

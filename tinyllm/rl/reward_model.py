@@ -21,7 +21,7 @@ from .scalar import ScalarModel
 class RewardConfig(LoopConfig):
     """`batch` pairs a step; `margin` and `center` as in `reward_loss`."""
 
-    steps: int = 300
+    steps: int = 180
     lr: float = 1e-3
     batch: int = 64
     margin: float = 0.0

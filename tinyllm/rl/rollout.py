@@ -1,8 +1,9 @@
 """Rollouts: what the policy does when it is asked, with everything learning needs to know of it.
 
 The prompts of a batch are sampled G times each. Each prompt goes through the model once, after which its rows of the cache of
-keys and values are repeated G times; then token by token, each token costing one position. The log-probability of each token is stored as it is drawn: this is the
-behaviour policy, the `old` of every ratio, and recomputing it with the whole rows must give it again.
+keys and values are repeated G times; then token by token, each token costing one position. The log-probability of each token
+is stored as it is drawn: this is the behaviour policy, the `old` of every ratio, and recomputing it with the whole rows must
+give it again.
 
     ids     [p p p | c c c E .]       prompt, completion, end token, padding         (B, L)
     mask     0 0 0   1 1 1 1 0        the actions                                    (B, L)

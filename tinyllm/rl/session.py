@@ -72,7 +72,7 @@ def load_reward(path):
 
 def warm_start(model, task, tokenizer, *, until=0.25, steps=2000, seed=0, out=None):
     """Supervised fine-tuning until the sampled accuracy on held-out prompts is `until`; the trainer, finished."""
-    trainer = SFT(model, task, tokenizer, SFTConfig(steps=steps, seed=seed, until=until), out=out)
+    trainer = SFT(model, task, tokenizer, SFTConfig(steps=steps, seed=seed, until=until, eval_every=10), out=out)
     trainer.fit()
     if trainer.last["accuracy"] < min(until, 0.02):
         raise UserError(f"after {trainer.step} steps of warm start the policy is right in {trainer.last['accuracy']:.1%} of the cases: hardly any "
@@ -95,7 +95,7 @@ def new_run(path, algorithm, task_words, model, tokenizer, config, *, records=No
     """A trainer in a new run directory; `task_words` are the arguments of `load_task`. Holds the run's lock."""
     task = load_task(*task_words)
     if algorithm in FROM_PAIRS and records is None:
-        records = judged_pairs(model, tokenizer, task, 2000, Generator(config.seed + 2), noise=noise)
+        records = judged_pairs(model, tokenizer, task, 4000, Generator(config.seed + 2), noise=noise)
     trainer = make_trainer(algorithm, model, task, tokenizer, config, records=records, reward=reward, out=out)
     run = RunDirectory.create(path)
     with run.lock():
