@@ -69,6 +69,10 @@ class LanguageModel(Module):
         """
         return F.cross_entropy(self(ids), targets, ignore_index=ignore_index)
 
+    def unembed(self, x):
+        """Logits (..., V) of vectors x (..., C): by the head, or by the token table where the two are one."""
+        return F.linear(x, self.wte.weight) if self.head is None else self.head(x)
+
     def auxiliary_losses(self):
         """Further terms of the last forward, name -> scalar Tensor, to be added to the loss before its backward."""
         return {}

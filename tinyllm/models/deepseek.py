@@ -220,8 +220,7 @@ class DeepSeek(LanguageModel):
         return x
 
     def _logits(self, stream, norm):
-        head = self.wte if self.head is None else self.head
-        return F.linear(norm(stream), head.weight)
+        return self.unembed(norm(stream))
 
     def loss(self, ids, targets, ignore_index=-100):
         stream = self._stream(ids)

@@ -168,8 +168,7 @@ class GPT(LanguageModel):
             cache.advance(ids.shape[1])
         if self.norm is not None:
             x = self.norm(x)                                            # (B, T, C)
-        head = self.wte if self.head is None else self.head
-        return F.linear(x, head.weight)                                 # (B, T, V)
+        return self.unembed(x)                                          # (B, T, V)
 
     def make_cache(self, batch, length, pad=None):
         """An empty key/value cache for `batch` rows of at most `length` positions; banded layers keep a ring."""

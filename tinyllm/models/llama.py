@@ -25,7 +25,6 @@ import numpy as np
 from ..engine import Tensor
 from ..errors import UserError
 from ..nn import Attention, Block, Dropout, Embedding, KVCache, Linear, ModuleList, RMSNorm, RotaryPositions, SwiGLU, init, swiglu_width
-from ..nn import functional as F
 from ..nn.positions import checked_scaling
 from .base import Config, LanguageModel, positions
 from .decoding import step_for
@@ -176,8 +175,7 @@ class Llama(LanguageModel):
             x = block(x, cache, rotation)                                   # (B, T, C)
         if cache is not None:
             cache.advance(ids.shape[1])
-        head = self.wte if self.head is None else self.head
-        return F.linear(self.norm(x), head.weight)                          # (B, T, V)
+        return self.unembed(self.norm(x))                                   # (B, T, V)
 
     def make_cache(self, batch, length, pad=None):
         """An empty key/value cache for `batch` rows of at most `length` positions; layers with a window keep a ring."""

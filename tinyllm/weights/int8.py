@@ -5,7 +5,7 @@ for each weight:
 
     scale = max |w| / 127          q = round(w / scale)          w ≈ q · scale, off by at most scale / 2
 
-    light = quantized(model)       a copy; linear maps are int8; tables, the head, norms and the routers of experts stay
+    light = quantized(model)       a copy; linear maps are int8; tables, norms and the routers of experts stay
 
 Few rows at a time, as when text is drawn, are multiplied by the small numbers directly; many rows, as in a prompt, by
 the matrix written out. Nothing is learned in int8.
@@ -23,7 +23,7 @@ from ..nn import functional as F
 
 GROUP = 64
 FEW = 4         # rows up to which the kernel is faster than writing the matrix out
-KEPT = ("head", "router")       # the models multiply by the head's matrix itself; a router's choice would change
+KEPT = "router"     # of experts, whose choice could change
 
 
 def group_size(columns):
@@ -73,13 +73,13 @@ def multiply(x, q, scales, y):
 
 
 class Int8Linear(Module):
-    """y = x Wᵀ + b for x (..., in), with W in int8; made from a `Linear` layer."""
+    """y = x Wᵀ + b for x (..., in), with W in int8; made from a matrix (out, in) and a bias (out,) or None."""
 
-    def __init__(self, linear):
-        q, scales = quantize(linear.matrix().numpy())
+    def __init__(self, matrix, bias=None):
+        q, scales = quantize(matrix)
         self.add_buffer("quantized", q)
         self.add_buffer("scales", scales)
-        self.bias = linear.bias
+        self.bias = bias
 
     def forward(self, x):
         rows = x.size // x.shape[-1]
@@ -101,12 +101,14 @@ class Int8Linear(Module):
 
 
 def quantized(model):
-    """A copy of `model` in eval mode whose blocks' linear maps, but for routers, are int8."""
+    """A copy of `model` in eval mode whose linear maps, but for routers, are int8; a tied head becomes a matrix of its own."""
     model = copy.deepcopy(model)
     for _, owner in list(model.named_modules()):
         for name, child in owner.children():
-            if isinstance(child, Linear) and name not in KEPT:
-                setattr(owner, name, Int8Linear(child))
+            if isinstance(child, Linear) and name != KEPT:
+                setattr(owner, name, Int8Linear(child.matrix().numpy(), child.bias))
+    if model.head is None:
+        model.head = Int8Linear(model.wte.weight.numpy())
     return model.eval().requires_grad_(False)
 
 
