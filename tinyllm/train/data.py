@@ -2,8 +2,12 @@
 
 The text is split first and then tokenized, each side on its own, so nothing is shared between them; the
 tokenizer is trained on the training side alone, except that a character tokenizer has to know all characters.
+
+A long text is tokenized once: its ids are kept in the user's cache (`$TINYLLM_CACHE`, else `~/.cache/tinyllm`), named
+by the text's hash and the tokenizer's fingerprint, and mapped from there (`text/tokens.py`).
 """
 
+import contextlib
 import hashlib
 import os
 from dataclasses import asdict, dataclass
@@ -12,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from ..text import tales
+from ..errors import UserError, WorkError
+from ..text import tales, tokens
 from ..text.corpora import CATALOGUE
 from ..text.reading import documents, read
 from ..text.splits import split_documents, split_position
@@ -21,6 +25,13 @@ from ..tokenizers import BPETokenizer, CharTokenizer
 from ..tokenizers import load as load_tokenizer
 
 END_OF_DOCUMENT = tales.SEPARATOR
+LONG = 4_000_000        # characters from which ids are worth keeping; a shorter text is tokenized in a moment
+
+
+def cache_directory():
+    """Where ids of long texts are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(os.environ.get("TINYLLM_CACHE") or os.path.join(base, "tinyllm"))
 
 
 @dataclass
@@ -72,6 +83,9 @@ class TrainingData:
 
     def _encode(self, text):
         # a text that spells a special token is text here, not the token
+        if len(text) >= LONG:
+            with contextlib.suppress(UserError, WorkError):     # no room or no right to write: do without
+                return tokens.stored_parts(self.tokenizer, lambda: [text], cache_directory())
         return self.tokenizer.encode_array(text, disallowed_special=()) if text else np.empty(0, np.int32)
 
     @cached_property
