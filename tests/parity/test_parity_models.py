@@ -4,8 +4,6 @@ transformers computes norms, routers and rotary tables in float32 whatever the m
 and the bar is 1e-4 of the largest number.
 """
 
-import re
-
 import numpy as np
 import pytest
 
@@ -17,47 +15,32 @@ import torch.nn.functional as TF  # noqa: E402
 from tinyllm.engine.random import Generator  # noqa: E402
 from tinyllm.engine.state import no_grad  # noqa: E402
 from tinyllm.models import DeepSeek, DeepSeekConfig, Llama, LlamaConfig  # noqa: E402
-
-COMMON = {"wte.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight", "head.weight": "lm_head.weight"}
-BLOCK = [(r"norm1", "input_layernorm"), (r"norm2", "post_attention_layernorm"), (r"attn\.proj", "self_attn.o_proj"),
-         (r"attn\.q_down", "self_attn.q_a_proj"), (r"attn\.q_up", "self_attn.q_b_proj"), (r"attn\.kv_down", "self_attn.kv_a_proj_with_mqa"),
-         (r"attn\.kv_norm", "self_attn.kv_a_layernorm"), (r"attn\.kv_up", "self_attn.kv_b_proj"), (r"attn\.q\.", "self_attn.q_proj."),
-         (r"mlp\.shared", "mlp.shared_experts"), (r"(gate|up|down)\.(weight|bias)$", r"\1_proj.\2"),
-         (r"mlp\.router_bias", "mlp.gate.e_score_correction_bias"), (r"mlp\.router\.", "mlp.gate.")]
-NORM = {False: r"self_attn.\1_norm", True: r"self_attn.\1_a_layernorm"}       # of the query: its heads', or its latent's
+from tinyllm.weights.names import pieces  # noqa: E402
 
 
-def in_their_names(arrays, config, latent):
-    """Our arrays by transformers' names: one qkv becomes three matrices, the experts' matrices one array."""
+def in_their_names(arrays, config):
+    """Our arrays by transformers' names; the matrices of a layer's experts are one array there."""
     theirs, experts = {}, {}
-    for name, array in arrays.items():
-        if name in COMMON:
-            theirs[COMMON[name]] = array
+    for piece in pieces(config):
+        if piece.ours not in arrays:
             continue
-        _, layer, rest = name.split(".", 2)
-        prefix = f"model.layers.{layer}."
-        if rest.startswith("attn.qkv."):
-            query, key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
-            for part, rows in zip("qkv", np.split(array, [query, query + key])):
-                theirs[f"{prefix}self_attn.{part}_proj.{rest.rsplit('.', 1)[1]}"] = rows
-        elif ".experts." in rest:
-            _, _, number, part, _ = rest.split(".")
+        array = piece.take(arrays[piece.ours])
+        if ".experts." in piece.theirs:
+            prefix, number, part, _ = piece.theirs.rsplit(".", 3)
             experts.setdefault(prefix, {})[int(number), part] = array
         else:
-            for ours, other in [(r"attn\.(q|k)_norm", NORM[latent]), *BLOCK]:
-                rest = re.sub(ours, other, rest)
-            theirs[prefix + rest] = array
+            theirs[piece.theirs] = array
     for prefix, parts in experts.items():
         number = range(1 + max(i for i, _ in parts))
-        theirs[prefix + "mlp.experts.gate_up_proj"] = np.stack([np.concatenate([parts[i, "gate"], parts[i, "up"]]) for i in number])
-        theirs[prefix + "mlp.experts.down_proj"] = np.stack([parts[i, "down"] for i in number])
+        theirs[prefix + ".gate_up_proj"] = np.stack([np.concatenate([parts[i, "gate_proj"], parts[i, "up_proj"]]) for i in number])
+        theirs[prefix + ".down_proj"] = np.stack([parts[i, "down_proj"] for i in number])
     return theirs
 
 
-def assert_equal_models(ours, theirs, latent):
+def assert_equal_models(ours, theirs):
     for i, p in enumerate(ours.parameters()):
         p.copy_(p.numpy() + Generator(i).normal(0, 0.05, p.shape))
-    state = in_their_names(ours.state_dict(), ours.config, latent)
+    state = in_their_names(ours.state_dict(), ours.config)
     missing, unexpected = theirs.load_state_dict({key: torch.tensor(value) for key, value in state.items()}, strict=False)
     assert not unexpected and all("lm_head" in key for key in missing)
     ids = Generator(5).randint(0, ours.config.vocab_size, (3, 17))
@@ -70,7 +53,7 @@ def assert_equal_models(ours, theirs, latent):
     assert mine.item() == pytest.approx(loss.item(), rel=1e-5)
     gradients = {name: np.zeros(p.shape, np.float32) if p.grad is None else p.grad for name, p in ours.named_parameters() if p.requires_grad}
     checked = 0
-    for name, gradient in in_their_names(gradients, ours.config, latent).items():
+    for name, gradient in in_their_names(gradients, ours.config).items():
         close(gradient, dict(theirs.named_parameters())[name].grad.numpy(), name)
         checked += 1
     assert checked == sum(p.requires_grad for p in theirs.parameters())
@@ -104,7 +87,7 @@ def test_llama(kind, changes, options):
         vocab_size=31, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=config.n_kv_head, head_dim=config.head_dim,
         intermediate_size=24, max_position_embeddings=32, rms_norm_eps=1e-5, tie_word_embeddings=config.tied, rope_parameters=rope,
         attn_implementation="eager", **options)
-    assert_equal_models(Llama(config, Generator(0)), getattr(transformers, name + "ForCausalLM")(theirs), latent=False)
+    assert_equal_models(Llama(config, Generator(0)), getattr(transformers, name + "ForCausalLM")(theirs))
 
 
 SIZES = dict(q_lora_rank=None, kv_lora_rank=8, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=5, n_routed_experts=8, n_shared_experts=2,
@@ -128,4 +111,4 @@ def test_deepseek(version, changes):
         vocab_size=31, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2, intermediate_size=24,
         moe_intermediate_size=8, first_k_dense_replace=1, max_position_embeddings=32, rms_norm_eps=1e-6, tie_word_embeddings=config.tied,
         attention_bias=config.bias, rope_parameters=rope, attn_implementation="eager", **sizes, **options)
-    assert_equal_models(DeepSeek(config, Generator(0)), getattr(transformers, f"DeepseekV{version}ForCausalLM")(theirs), latent=True)
+    assert_equal_models(DeepSeek(config, Generator(0)), getattr(transformers, f"DeepseekV{version}ForCausalLM")(theirs))
