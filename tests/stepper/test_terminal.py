@@ -1,11 +1,13 @@
 """The terminal stepper through a real pseudo-terminal, its keys one by one, and what it says where something is missing."""
 
+import fcntl
 import os
 import pty
 import re
 import select
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -39,7 +41,8 @@ class Terminal:
     def __init__(self, *arguments, **environment):
         self.master, slave = pty.openpty()
         command = [sys.executable, "-m", "tinyllm", "step", *arguments]
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env={**ENVIRONMENT, **environment}, close_fds=True)
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env={**ENVIRONMENT, **environment},
+                                        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)))
         os.close(slave)
         self.output = b""
 
@@ -96,7 +99,7 @@ def test_a_session_in_a_terminal(terminal):
     t.send("/W1\r")
     t.wait_for("dL/dW1")
     t.send("\x1b[A")                                    # arrow up
-    t.wait_for("[-0.0570]") if "[-0.0570]" in t.screen() else t.wait_for("dW1[1, 1]")
+    t.wait_for("dW1[1, 1]")
     t.send("p")
     t.wait_for("step 10/16")
     t.send("?")
@@ -182,7 +185,7 @@ def test_go_to_and_find(stepper):
     assert "no tensor is called 'zebra'" in press(stepper, "/zebra\n")
 
 
-@pytest.mark.parametrize("condition, there", [("tanh", "h = tanh(u)"), ("cross_entropy", "cross_entropy"), ("b1", "b1"), ("|g| > 0.29", "dL/du")])
+@pytest.mark.parametrize("condition, there", [("tanh", "h = tanh(u)"), ("cross_entropy", "cross_entropy"), ("b1", "b1"), ("|g| > 0.29", "dL/dz")])
 def test_breakpoints(stepper, condition, there):
     screen = press(stepper, f"b{condition}\n")
     assert f"stopped at {condition}" in screen and there in screen
@@ -204,9 +207,7 @@ def test_a_nan_is_found_where_it_begins():
 
 
 def test_arrows_select_and_checks_follow(stepper):
-    press(stepper, "/W1\n" * 2)
-    while "dL/dW1" not in press(stepper, "").splitlines()[1]:
-        press(stepper, "n")
+    assert "dL/dW1" in press(stepper, "/W1\n").splitlines()[1]
     for key in ("down", "right"):
         stepper.press(key)
     assert stepper.index == (0, 0)          # from [2, 1], round both edges
@@ -261,16 +262,15 @@ def test_a_typed_answer(stepper):
     assert "right:" in press(stepper, f"={stepper.question.answer}\n")
     press(stepper, "ee")
     assert stepper.question.kind == "rule"
-    assert "not evaluated: 'os' is no name here" in " ".join(press(stepper, "=os.system('x')\n").split())
+    assert "not evaluated: .system is not on the list" in " ".join(press(stepper, "=os.system('x')\n").split())
     assert "exact" in press(stepper, "=g * (1 - y**2)\n")
 
 
 def test_hunting_a_bug_with_checks():
-    stepper = Stepper(worked.trace_deck("products" if "products" in worked.DECKS else "matmul"), quiz=Quiz(1))
+    stepper = Stepper(worked.trace_deck("matmul"), quiz=Quiz(1))
     press(stepper, "E")
-    while True:
-        screen = press(stepper, "C")
-        if "WRONG" in screen:
+    for _ in stepper.folds.items:
+        if "WRONG" in press(stepper, "C"):
             break
         press(stepper, "n")
     assert "right:" in press(stepper, "=\n")

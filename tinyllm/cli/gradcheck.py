@@ -14,27 +14,18 @@ function of tensors whose every parameter has an array for its default, which is
 The exit code is 1 if a derivative is wrong.
 """
 
-import importlib.util
 import inspect
 import os
-import sys
 
 import numpy as np
 
 from tinyllm import models
 from tinyllm.engine import Generator, default_dtype, primitives
 from tinyllm.engine.gradcheck import gradcheck, gradcheck_registry
-from tinyllm.errors import UserError, WorkError
+from tinyllm.errors import UserError
+from tinyllm.stepper.worked import TOYS, load_script
 
 EXAMPLE = "tinyllm gradcheck matmul"
-
-_SIZE = dict(vocab_size=11, n_layer=2, n_head=2, n_embd=8, block_size=6)
-TOYS = {    # name: (class, configuration class, fields of a model small enough to check in a second)
-    "gpt": ("GPT", "GPTConfig", _SIZE),
-    "llama": ("Llama", "LlamaConfig", dict(_SIZE, n_kv_head=1, ffn_dim=12)),
-    "deepseek": ("DeepSeek", "DeepSeekConfig", dict(_SIZE, q_lora_rank=4, kv_lora_rank=4, qk_nope_head_dim=4, qk_rope_head_dim=2,
-                                                    v_head_dim=4, ffn_dim=12, n_routed_experts=4, moe_ffn_dim=6)),
-}
 
 
 def configure(parser):
@@ -82,7 +73,7 @@ def check_script(place, seed):
         raise UserError(f"gradcheck {place}: name a function in it, as in {path}:function")
     if not os.path.isfile(path):
         raise UserError(f"gradcheck {place}: there is no file {path}")
-    found = getattr(_load(path), name, None)
+    found = getattr(load_script(path), name, None)
     if not callable(found):
         raise UserError(f"gradcheck {place}: {path} has no function {name}")
     fn, inputs = _problem(found, place)
@@ -90,20 +81,6 @@ def check_script(place, seed):
         return gradcheck(fn, inputs, seed=seed, raise_on_failure=False)
     except (TypeError, ValueError) as error:
         raise UserError(f"gradcheck {place}: {error}") from error
-
-
-def _load(path):
-    spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
-    module = importlib.util.module_from_spec(spec)
-    folder = os.path.dirname(os.path.abspath(path))
-    sys.path.insert(0, folder)      # so that the script finds its neighbours
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise WorkError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(folder)
-    return module
 
 
 def _problem(found, place):

@@ -5,8 +5,9 @@
     text, terminal     a step as lines of text; the stepper with its keys
     page               the trace as one HTML file
     predict            questions about the next rule, graded
-    graph, drawing     the graph of a tensor as a picture; grids, bars, curves and histograms as SVG
+    graph, notebook    the graph of a tensor as a picture, and what a tensor shows in a notebook
 """
 
+from . import notebook      # hangs graph() and the notebook's picture on Tensor
 from .record import Trace
 from .trace import record, trace

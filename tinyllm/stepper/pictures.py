@@ -3,6 +3,8 @@
 Signs are told by a character as well as by colour, so that a heatmap can be read without colour: + above 0, - below.
 """
 
+import textwrap
+
 import numpy as np
 
 from .arrays import BLOCKS, Omitted, block_means, entry, matrix, shape_words, short, statistics
@@ -38,7 +40,7 @@ def picture(array, view, width, paint, at=None):
     if view == "stats":
         return [f"{k} {short(v)}" for k, v in statistics(array).items()]
     if isinstance(array, Omitted):
-        return [f"omitted: {array.why}", *_heatmap(array.blocks, array.shape, width, paint)]
+        return [*textwrap.wrap(f"omitted: {array.why}", width), *_heatmap(array.blocks, array.shape, width, paint)]
     if view == "histogram":
         return _histogram(array, width)
     m = matrix(array)
@@ -106,8 +108,8 @@ def _heatmap(m, shape, width, paint):
         lines.append(line)
     shown = shape_words(blocks.shape)
     whole = shape_words(shape)
-    lines.append(f"scale ±{short(top)}, + above 0, - below, · near 0" + (f"; {whole} shown as {shown} block means" if int(np.prod(shape)) != blocks.size else ""))
-    return lines
+    note = f"; {whole} shown as {shown} block means" if int(np.prod(shape)) != blocks.size else ""
+    return lines + textwrap.wrap(f"scale ±{short(top)}, + above 0, - below, · near 0{note}", width)
 
 
 def _histogram(array, width):
@@ -116,6 +118,6 @@ def _histogram(array, width):
     if not flat.size:
         return ["(no finite number)"]
     counts, edges = np.histogram(flat, bins=10)
-    most = max(20, width - 40)
-    return [f"{short(a):>10} … {short(b):<10} {'█' * int(np.ceil(n / counts.max() * min(most, 40))) if n else ''} {n}"
+    most = max(5, min(40, width - 32))
+    return [f"{short(a):>10} … {short(b):<10} {'█' * int(np.ceil(n / counts.max() * most)) if n else ''} {n}"
             for a, b, n in zip(edges, edges[1:], counts)]

@@ -12,6 +12,7 @@ connects it to a terminal; `play` presses a string of keys and returns what a pe
 import os
 import shutil
 import sys
+import textwrap
 
 import numpy as np
 
@@ -79,9 +80,9 @@ class Stepper:
         lines = render(shown, (self.place + 1, count), index=index, view=VIEWS[self.view], width=width, color=color,
                        share=(self.place + 1) / count)
         if self.prompt:
-            lines.append(PROMPTS[self.prompt] + self.typed)
+            lines += textwrap.wrap(PROMPTS[self.prompt] + self.typed, width)
         elif self.message:
-            lines.append(self.message)
+            lines += textwrap.wrap(self.message, width)
         return lines
 
     def _watch(self, name):

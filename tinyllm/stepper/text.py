@@ -157,6 +157,8 @@ def render(shown, header, *, index=None, view="numbers", width=80, color=False, 
 
 def _wrap(text, width, label, paint, style=None):
     """A labelled paragraph, wrapped with a hanging indent; newlines in the text are kept."""
+    if len(label) > width // 2:
+        label, text = "", f"{label} {text}"
     head = f"{label}  " if len(label) >= LABEL else label.ljust(LABEL) if label else ""
     indent = " " * (LABEL if label else 0) if len(head) <= LABEL else "  "
     lines = []

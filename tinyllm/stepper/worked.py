@@ -14,12 +14,12 @@ from ..optim import SGD, AdamW
 from .example import DECKS, LEAVES, network
 from .trace import record
 
-TOYS = {    # name: (class, configuration class, fields)
-    "gpt": ("GPT", "GPTConfig", dict(vocab_size=11, n_layer=2, n_head=2, n_embd=8, block_size=6)),
-    "llama": ("Llama", "LlamaConfig", dict(vocab_size=11, n_layer=2, n_head=4, n_kv_head=2, n_embd=8, ffn_dim=12, block_size=6)),
-    "deepseek": ("DeepSeek", "DeepSeekConfig", dict(
-        vocab_size=11, n_layer=2, n_head=2, n_embd=8, ffn_dim=12, block_size=6, kv_lora_rank=4, qk_nope_head_dim=4, qk_rope_head_dim=2,
-        v_head_dim=4, n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, moe_ffn_dim=6, first_k_dense=1)),
+_SIZE = dict(vocab_size=11, n_layer=2, n_head=2, n_embd=8, block_size=6)
+TOYS = {    # name: (class, configuration class, fields of a model small enough to check in a second)
+    "gpt": ("GPT", "GPTConfig", _SIZE),
+    "llama": ("Llama", "LlamaConfig", dict(_SIZE, n_kv_head=1, ffn_dim=12)),
+    "deepseek": ("DeepSeek", "DeepSeekConfig", dict(_SIZE, q_lora_rank=4, kv_lora_rank=4, qk_nope_head_dim=4, qk_rope_head_dim=2,
+                                                    v_head_dim=4, ffn_dim=12, n_routed_experts=4, moe_ffn_dim=6)),
 }
 
 
@@ -49,8 +49,11 @@ def trace_toy(name, dtype=np.float64, seed=0, **options):
     if name not in TOYS:
         raise UserError(f"there is no toy called {name!r}; there are {', '.join(TOYS)}")
     model_class, config_class, fields = TOYS[name]
-    with default_dtype(dtype):
+    with default_dtype(np.float64):     # the same weights in every precision
         model = getattr(models, model_class)(getattr(models, config_class)(**fields), generator=Generator(seed))
+    with default_dtype(dtype):
+        for parameter in model.parameters():
+            parameter.data = parameter.data.astype(dtype)
         rng = np.random.default_rng(seed)
         ids, targets = (rng.integers(0, fields["vocab_size"], size=(1, 5)) for _ in range(2))
         return record(lambda: model.loss(ids, targets), f"a toy {model_class}", names={"ids": ids, "targets": targets},
