@@ -18,9 +18,9 @@ MODELS = {"gpt": (models.GPT, models.GPTConfig), "llama": (models.Llama, models.
 
 
 def load(path, tokenizer=None):
-    """(model in eval mode, tokenizer or None) of what is at `path`; `tokenizer` names a tokenizer file.
+    """(model in eval mode, tokenizer or None) of what is at `path`.
 
-    Without `tokenizer` the one beside the weights is taken. Raises UserError for a path that holds no model or weights
+    `tokenizer` names a tokenizer file; None takes the one beside the weights, False none at all. Raises UserError for a path that holds no model or weights
     that do not fit, CheckpointError for damaged files of a run.
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def _load_run(path, tokenizer):
     model.load_state_dict(arrays["model"])
     if adapters is not None:
         adapters.remove(merge=True)
-    return model.eval(), tokenizers.load(tokenizer or run.tokenizer_path)
+    return model.eval(), None if tokenizer is False else tokenizers.load(tokenizer or run.tokenizer_path)
 
 
 def _load_file(path, tokenizer):
@@ -65,7 +65,7 @@ def _load_file(path, tokenizer):
     if tokenizer is None:
         found = next((files for name in names if (files := sorted(set(path.parent.glob(name)) - {path}))), [])
         tokenizer = found[0] if len(found) == 1 else None
-    if tokenizer is None:
+    if not tokenizer:
         return model, None
     return model, format.load_tokenizer(Path(tokenizer), model.config.vocab_size)
 

@@ -286,6 +286,14 @@ def test_the_tokenizer_goes_along(tmp_path, tokenizer):
     assert type(again) is type(tokenizer) and again.encode("hello world") == tokenizer.encode("hello world")
 
 
+def test_a_model_without_the_tokenizer_beside_it(gpt):
+    (gpt / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    with pytest.raises(UserError, match="Unigram"):
+        load(gpt)
+    assert load(gpt, tokenizer=False)[1] is None
+    assert_equal(fresh("gpt"), GPT.from_pretrained(gpt))
+
+
 def test_loading_takes_the_weights_once(tmp_path):
     """A model of 86 MB in a process of its own: the peak grows by no more than 1.3 times its size."""
     model = GPT(GPTConfig(vocab_size=10_000, n_layer=6, n_head=8, n_embd=512, block_size=128), Generator(0))
@@ -296,3 +304,16 @@ def test_loading_takes_the_weights_once(tmp_path):
     said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True).stdout
     grown, size = map(int, said.split())
     assert size > 80e6 and grown <= 1.3 * size
+
+
+@pytest.mark.slow
+def test_gpt2s_size_loads_in_three_seconds(tmp_path):
+    """124 million random weights: processor time, for the machine may be busy, and memory as above."""
+    GPT(GPTConfig.preset("gpt2"), Generator(0)).save_pretrained(tmp_path)
+    program = ("import resource, sys, time, tinyllm\nfrom tinyllm.weights import hf\n"
+               "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+               "before, start = peak(), time.process_time()\nmodel = hf.load(sys.argv[1])[0]\n"
+               "print(time.process_time() - start, (peak() - before) / (4 * model.num_params()))")
+    said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    seconds, share = map(float, said.split())
+    assert seconds < 3 and share <= 1.3

@@ -75,7 +75,8 @@ def _fit(tuning):
     model, tune = tuning.model, tuning.tune
     learned = sum(p.size for p in model.parameters() if p.requires_grad)
     what = f"{len(tune.labels)} classes" if tune.labels else f"responses, template {tune.template}"
-    print(f"{type(model).__name__} of {model.num_params():,} parameters, of which {learned:,} are learned; {what}; seed {tune.seed}; {tuning.run.path}")
+    print(f"{type(model).__name__} of {model.num_params():,} parameters, of which {learned:,} are learned; {what}; seed {tune.seed}; "
+          f"{tuning.run.path}")
     tuning.trainer.fit()
     _, arrays, _ = tuning.run.checkpoints.load("best")
     model.load_state_dict(arrays["model"])

@@ -128,7 +128,7 @@ class LanguageModel(Module):
     def from_pretrained(cls, path):
         """The model of this class in a Hugging Face directory, or whatever else `tl.load` reads; in eval mode."""
         from ..load import load
-        model, _ = load(path)
+        model, _ = load(path, tokenizer=False)
         if not isinstance(model, cls):
             raise UserError(f"{path} holds a {type(model).__name__}, not a {cls.__name__}: tl.load(path) takes either")
         return model

@@ -38,7 +38,7 @@ LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 
 def load(path, tokenizer=None):
-    """(model in eval mode, tokenizer or None) of a directory; `tokenizer` names another tokenizer file.
+    """(model in eval mode, tokenizer or None) of a directory; `tokenizer` names another tokenizer file, False asks for none.
 
     Raises WeightsError for what is not a model here, or does not fit together, SafetensorsError for damaged files.
     """
@@ -65,7 +65,7 @@ def load(path, tokenizer=None):
 def _tokenizer(path, named):
     """The tokenizer `named`, or the one in the directory, or None."""
     if named is not None:
-        return tokenizers.load(named)
+        return tokenizers.load(named) if named else None
     found = any((path / name).exists() for name in ("tokenizer.json", "encoder.json", "vocab.json", "tokenizer.model", "tokenizer.bin"))
     return tokenizers.load(path) if found or list(path.glob("*.tiktoken")) else None
 
@@ -75,12 +75,11 @@ class Tensors:
 
     def __init__(self, path, prefix):
         self.path, self._places = path, {}
-        index = path / INDEX
-        if index.is_file():
-            self._sharded(index)
-        elif (path / WEIGHTS).is_file():
+        if (path / WEIGHTS).is_file():
             file = safetensors.SafetensorsFile(path / WEIGHTS)
             self._places = {name: (file, name) for name in file}
+        elif (path / INDEX).is_file():
+            self._sharded(path / INDEX)
         else:
             other = sorted(p.name for p in path.glob("*.bin")) + sorted(p.name for p in path.glob("*.pt*"))
             hint = (f"; {other[0]} is a pickle, which can run code as it is read: convert it to safetensors with transformers" if other
