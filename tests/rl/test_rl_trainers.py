@@ -14,7 +14,7 @@ from tinyllm.rl.pairs import encode_pairs, judged_pairs, read_pairs, write_pairs
 from tinyllm.rl.ppo import PPO, PPOConfig
 from tinyllm.rl.report import write_report
 from tinyllm.rl.reward_model import RewardConfig, RewardTrainer
-from tinyllm.rl.scalar import ScalarModel
+from tinyllm.rl.scalar import ScalarModel, SharedTrunk
 from tinyllm.rl.session import fresh_model, load_policy, load_reward, new_run, resumed_run
 from tinyllm.rl.sft import SFT, SFTConfig
 from tinyllm.rl.tasks import Copy
@@ -61,9 +61,10 @@ def test_grpo_improves_on_its_start_whatever_the_loss(started, options):
     assert trainer.last["reward"] > first + 0.2
 
 
-def test_ppo_improves_on_its_start(started):
-    trainer = PPO(copied(started), TASK, TOKENIZER, PPOConfig(steps=40, episodes=128, lr=3e-3, value_lr=3e-3, eval_every=20, eval_prompts=64, seed=1),
-                  out=Silent())
+@pytest.mark.parametrize("shared", [False, True])
+def test_ppo_improves_on_its_start(started, shared):
+    config = PPOConfig(steps=40, episodes=128, lr=3e-3, value_lr=3e-3, eval_every=20, eval_prompts=64, seed=1, shared=shared)
+    trainer = PPO(copied(started), TASK, TOKENIZER, config, out=Silent())
     first = trainer.evaluate()["reward"]
     trainer.fit()
     assert trainer.last["reward"] > first + 0.2
@@ -117,6 +118,20 @@ def test_a_scalar_model_reads_its_score_at_the_last_real_token(kind):
         np.testing.assert_allclose(model.score(alone).numpy(), scores[i:i + 1], atol=1e-5)
     assert all(p.requires_grad for p in model.parameters())
     assert (ScalarModel(policy(kind))(rows.ids).numpy() == 0).all()         # a value function begins by knowing nothing
+
+
+@pytest.mark.parametrize("kind", ["gpt", "llama"])
+def test_a_shared_trunk_gives_the_policys_own_logits_and_both_their_gradients(kind):
+    model = policy(kind)
+    trunk, ids = SharedTrunk(model), np.array([[2, 3, 4], [5, 6, 7]])
+    logits, values = trunk(ids)
+    np.testing.assert_allclose(logits.numpy(), model(ids).numpy(), atol=1e-6)
+    assert (values.numpy() == 0).all() and values.shape == (2, 3)
+    trunk.value.weight.data[:] = 0.1
+    logits, values = trunk(ids)
+    (values.sum() + logits.sum()).backward()
+    assert all(p.grad is not None for p in trunk.parameters() if p.name != "policy.wpe.weight")
+    assert trunk.num_params() == model.num_params() + 32
 
 
 def test_dynamic_sampling_replaces_groups_that_teach_nothing(started):

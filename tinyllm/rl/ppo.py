@@ -7,7 +7,7 @@
         `epochs` times: for each minibatch: clipped policy loss and clipped value loss, one update of each network
 
 The value function is a network of its own, a copy of the policy at the start with a scalar head that begins at 0 (`scalar.py`), or of the
-reward model where there is one. KL is counted once, in the reward: `target_kl` steers its price (`AdaptiveKL`).
+reward model where there is one; with `shared` it is one more output of the policy, and the loss is policy + vf_coef · value. KL is counted once, in the reward: `target_kl` steers its price (`AdaptiveKL`).
 """
 
 import copy
@@ -26,7 +26,7 @@ from .losses import ppo_loss, value_loss
 from .masked import masked_mean
 from .rollout import sample, scored
 from .rows import policy_logps
-from .scalar import ScalarModel
+from .scalar import ScalarModel, SharedTrunk
 
 UNFINISHED = -3.0       # score of a completion without its end, in standard deviations: reward models have only read finished ones
 
@@ -48,7 +48,9 @@ class PPOConfig(LoopConfig):
     clip_high: float = None
     dual_clip: float = None
     value_clip: float = 0.2
-    value_warmup: int = 10          # steps in which only the value function learns
+    shared: bool = False            # policy and value function on one trunk
+    vf_coef: float = 0.1            # weight of the value loss there
+    value_warmup: int = 10          # steps in which only the value function learns (a network of its own)
     kl_coef: float = 0.01
     target_kl: float = 0.0          # nats a completion; 0: the coefficient stays
     kl_horizon: int = 10_000
@@ -78,11 +80,13 @@ class PPO(Loop):
             raise UserError(f"KL is counted once: kl_coef={config.kl_coef} takes it off the reward, and loss_beta={loss_beta} would add it to "
                             "the loss as well")
         reference = copy.deepcopy(model).requires_grad_(False)
-        modules = {"model": model, "reference": reference, "value": ScalarModel(model if reward_model is None else reward_model.backbone)}
+        value = SharedTrunk(model) if config.shared else ScalarModel(model if reward_model is None else reward_model.backbone)
+        modules = {"model": model, "reference": reference, "value": value}
         if reward_model is not None:
             modules["reward"] = reward_model.requires_grad_(False)
-        super().__init__(modules, ["model", "value"], task, tokenizer, config, run, out)
-        self.rates["value"] = config.value_lr
+        super().__init__(modules, ["value"] if config.shared else ["model", "value"], task, tokenizer, config, run, out)
+        if not config.shared:
+            self.rates["value"] = config.value_lr
         self.normaliser = normaliser or (lambda scores: scores)
         self.price = AdaptiveKL(config.kl_coef, config.target_kl, config.kl_horizon) if config.target_kl else FixedKL(config.kl_coef)
 
@@ -112,7 +116,7 @@ class PPO(Loop):
             scores = penalize_missing_end(scores, rollout.truncated, config.missing_end)
         with no_grad():
             ref = policy_logps(self.modules["reference"], rollout, config.temperature).numpy()
-            values = self.modules["value"](rollout.inputs).numpy()
+            values = self._outputs(rollout)[1].numpy()
         mask = rollout.actions
         rewards = shape_rewards(scores, rollout.old_logps, ref, mask, beta=self.price.coefficient)
         advantages, returns = gae(rewards, values, mask, config.gamma, config.lam)
@@ -132,27 +136,39 @@ class PPO(Loop):
             for index in np.array_split(self.generator.randperm(len(rollout)), config.minibatches):
                 rows = rollout.take(index)
                 width = rows.actions.shape[1]
-                part = [x[index, :width] for x in (advantages, returns, values)]
-                numbers.append({**self._learn_value(rows, *part[1:]),
-                                **(self._learn_policy(rows, part[0]) if self.step >= config.value_warmup else {})})
+                numbers.append(self._learn(rows, *[x[index, :width] for x in (advantages, returns, values)]))
             if np.mean([n.get("approx_kl", 0.0) for n in numbers[-config.minibatches:]]) > config.kl_stop:
                 break
         return {name: float(np.mean([n[name] for n in numbers])) for name in numbers[0]}
 
-    def _learn_policy(self, rows, advantages):
+    def _outputs(self, rows):
+        """(logits, values) of both networks, or of the one; logits are None where only values are asked for."""
+        outputs = self.modules["value"](rows.inputs)
+        return outputs if self.config.shared else (None, outputs)
+
+    def _learn(self, rows, advantages, returns, old_values):
+        """One update on some rows; its numbers. In the first steps the value function learns alone."""
         config = self.config
-        logits = self.model(rows.inputs)
+        logits, values = self._outputs(rows)
+        loss, info = value_loss(values, old_values, returns, rows.actions, clip=config.value_clip)
+        numbers = {"value_loss": loss.item(), "value_clip_fraction": info["clip_fraction"], "explained_variance": info["explained_variance"]}
+        if config.shared:
+            policy, more = self._policy_loss(logits, rows, advantages)
+            return {**numbers, **more, "grad_norm": self.update("value", policy + config.vf_coef * loss)}
+        self.update("value", loss)
+        if self.step >= config.value_warmup:
+            policy, more = self._policy_loss(self.model(rows.inputs), rows, advantages)
+            numbers |= {**more, "grad_norm": self.update("model", policy)}
+        return numbers
+
+    def _policy_loss(self, logits, rows, advantages):
+        config = self.config
         logps = token_logps(logits, rows.targets, config.temperature)
         loss, info = ppo_loss(logps, rows.old_logps, advantages, rows.actions, clip=config.clip, clip_high=config.clip_high,
                               dual_clip=config.dual_clip)
         if config.entropy_coef:
             loss = loss - config.entropy_coef * masked_mean(entropy(logits, config.temperature), rows.actions)
-        return {"loss": loss.item(), **info, "grad_norm": self.update("model", loss)}
-
-    def _learn_value(self, rows, returns, old_values):
-        loss, info = value_loss(self.modules["value"](rows.inputs), old_values, returns, rows.actions, clip=self.config.value_clip)
-        self.update("value", loss)
-        return {"value_loss": loss.item(), "value_clip_fraction": info["clip_fraction"], "explained_variance": info["explained_variance"]}
+        return loss, {"loss": loss.item(), **info}
 
     def finished(self, record):
         return record["accuracy"] >= self.config.until
