@@ -6,6 +6,7 @@ import xml.etree.ElementTree as xml
 import numpy as np
 import pytest
 
+import tinyllm as tl
 from tinyllm import drawing
 
 NAME = "{http://www.w3.org/2000/svg}"
@@ -38,6 +39,16 @@ def test_attention_cells_are_as_strong_as_their_weights():
     assert [opacity(c) for c in cells] == [1.0, 0.0, 0.25, 0.75]
     with pytest.raises(ValueError, match="3 tokens"):
         drawing.attention_grid(weights, ["a", "b", "c"])
+
+
+def test_gradient_norms_and_activations_of_a_model():
+    layers = tl.nn.Sequential(tl.nn.Linear(3, 2), tl.nn.Linear(2, 1))
+    with tl.trace() as trace:
+        layers(tl.Tensor(np.ones((4, 3), np.float32))).sum().backward()
+    shown = re.findall(r'class="soft">([\d.e-]+)<', drawing.gradient_norms(layers))
+    assert [float(x) for x in shown] == pytest.approx([np.linalg.norm(p.grad) for p in layers.parameters()], rel=1e-3)
+    text = drawing.activations(trace)
+    assert ">0<" in text and ">1<" in text and len(rects(text)) == 2
 
 
 def test_a_heatmap_tells_signs_apart_and_marks_what_is_not_finite():

@@ -3,7 +3,7 @@
 Every function returns a string that can stand in a page or in a notebook. Colours are variables of the page around it
 (`--ink`, `--soft`, `--line`, `--plus`, `--minus`) with defaults for light and dark, so that a picture fits where it stands.
 
-    attention_grid(weights, tokens)     how much each token looks at each other, one grid a head
+    attention_grid(weights, tokens)     how much each token looks at each other, one grid a head; what is hidden is grey
     next_tokens(logits, tokens)         bars of the likeliest tokens, after temperature and filters
     bars, curves, histogram, heatmap    the same for anything
 """
@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 STYLE = """<style>.tl-drawing{--i:var(--ink,#1d2125);--s:var(--soft,#5f676f);--l:var(--line,#dcd8cf);--p:var(--plus,196,70,20);--m:var(--minus,30,90,200);
-font:11px system-ui,sans-serif;fill:var(--i)}.tl-drawing .soft{fill:var(--s)}.tl-drawing .line{stroke:var(--l);fill:none}.tl-drawing .title{font-weight:600}
+font:11px system-ui,sans-serif;fill:var(--i)}.tl-drawing .soft{fill:var(--s)}.tl-drawing .line{stroke:var(--l);fill:none}.tl-drawing .title{font-weight:600}.tl-drawing .hidden{fill:var(--l);opacity:.45}
 @media (prefers-color-scheme:dark){.tl-drawing{--i:var(--ink,#e8e6e1);--s:var(--soft,#a0a6ab);--l:var(--line,#363a3d);--p:var(--plus,240,130,80);--m:var(--minus,100,160,255)}}</style>"""
 LINES = ("rgb(var(--m))", "rgb(var(--p))", "#5a8f5a", "#8a63b8", "#a08020")
 MOST = 40       # rows and columns of a heatmap that are drawn one by one
@@ -86,6 +86,8 @@ def attention_grid(weights, tokens=None, title="", columns=4):
             body += _text(x + margin + (j + 0.7) * side, y + margin + 12, name, "start", "soft", -60)
         for i, name in enumerate(names[keys - rows:]):
             body += _text(x + margin - 5, y + margin + 18 + (i + 0.7) * side, name, "end", "soft")
+        body += "".join(f'<rect x="{x + margin + j * side:.1f}" y="{y + margin + 18 + i * side:.1f}" width="{side}" height="{side}" class="hidden"/>'
+                        for i, j in np.argwhere(weights[head] == 0))
         body += _cells(weights[head], x + margin, y + margin + 18, side, 1.0)
         body += f'<rect x="{x + margin:.1f}" y="{y + margin + 18:.1f}" width="{keys * side}" height="{rows * side}" class="line"/>'
     return svg(columns * wide, 18 + math.ceil(heads / columns) * high, body, f"attention weights of {heads} heads {title}")
@@ -182,3 +184,10 @@ def gradient_norms(model, title="gradient norm of each parameter"):
     """Bars of the L2 norm of each parameter's gradient, in the order of the model; those without one are left out."""
     norms = [(name, float(np.linalg.norm(p.grad))) for name, p in model.named_parameters() if p.grad is not None]
     return bars([n for _, n in norms], [name for name, _ in norms], title, width=520)
+
+
+def activations(trace, title="standard deviation of what each module computes"):
+    """Bars of the standard deviation of the last result of each module of a recorded `tl.trace`, in the order of the walk."""
+    from .stepper.arrays import statistics
+    last = {value.module: value for value in trace.values if value.op is not None and value.module}
+    return bars([statistics(trace.array(value)).get("std", math.nan) for value in last.values()], list(last), title, width=520)

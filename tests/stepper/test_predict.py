@@ -117,12 +117,12 @@ def test_what_is_not_on_the_list_is_refused(text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["9**9**9**9", "np.broadcast_to(g, (10**6, 10**6))", "g.reshape((2, 10**9))", "1" * 501, "(" * 200, "np.outer(np.outer(g, g), g) @ g"])
+@pytest.mark.parametrize("text", ["np.broadcast_to(g, (10**6, 10**6))", "g.reshape((2, 10**9))", "1" * 501, "(" * 200, "np.outer(np.outer(g, g), g) @ g",
+                                  "g.reshape((1000, 1)) * g * g.reshape((1000, 1, 1))", "g.reshape((1000, 1)) @ g.reshape((1, 1000)) @ np.outer(g, g) @ np.outer(g, g)"])
 def test_what_would_take_forever_ends_in_a_line(text):
-    try:
+    with pytest.raises(Refused) as caught:
         evaluate(text, {"g": np.ones(1000)})
-    except Refused as refusal:
-        assert "\n" not in str(refusal)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_list_is_enough_for_rules():

@@ -32,7 +32,7 @@ def run(args):
     """Record or read the trace, and show it in the way that was asked for."""
     from ..stepper.predict import Quiz, Scores
     from ..stepper.terminal import Stepper, play
-    from ..stepper.terminal import run as run_terminal
+    from ..stepper.tty import run as run_terminal
     trace = recorded(args)
     if args.save or args.html or args.text:
         if args.save:

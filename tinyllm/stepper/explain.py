@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from . import replay
-from .arrays import Omitted, entry, shape_words, short
+from .arrays import Omitted, shape_words, short
 from .why import WHY
 
 TERMS = 6       # so many terms of a sum are written out, the largest first

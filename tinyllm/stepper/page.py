@@ -43,7 +43,7 @@ def page(trace, seed=0):
     graphs = "".join(f'<div class="fold" data-fold="{fold}" hidden>{svg}</div>' for fold, svg in pictures.items())
     data = json.dumps(content(trace, seed), ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {"TITLE": html.escape(trace.title or "backprop, step by step"), "CSS": (here / "page.css").read_text(encoding="utf-8"),
-             "GRAPHS": graphs, "DATA": data, "JS": (here / "page.js").read_text(encoding="utf-8")}
+             "GRAPHS": graphs, "DATA": data, "JS": "".join((here / name).read_text(encoding="utf-8") for name in ("page_numbers.js", "page_answers.js", "page.js"))}
     text = (here / "page.html").read_text(encoding="utf-8")
     return re.sub("@@([A-Z]+)@@", lambda place: parts[place.group(1)], text)
 

@@ -90,7 +90,8 @@ class Trace:
     def step(self, other=None, seed=0):
         """Open the terminal stepper; `other` is a second trace for its key d, `seed` chooses the exercises."""
         from .predict import Quiz
-        from .terminal import Stepper, run
+        from .terminal import Stepper
+        from .tty import run
         run(Stepper(self, other, Quiz(seed)))
 
     def text(self, width=100):

@@ -99,6 +99,12 @@ def slope(trace, value, index, readers=None):
     return (4 * difference(h / 2) - difference(h)) / 3
 
 
+def noise(trace, value, index):
+    """What rounding of the loss leaves in `slope`: the loss has 16 digits, of which a small step moves only the last."""
+    loss = float(np.abs(precise(trace.array(trace.root))).reshape(-1)[0])
+    return 4 * np.finfo(np.float64).eps * loss / (WIDTH * step(precise(trace.array(value)), index))
+
+
 @dataclass
 class Checked:
     """One derivative, both ways. `ok` within what the dtype of the trace allows."""
@@ -114,14 +120,14 @@ class Checked:
         return f"central difference at {of}: {self.numeric:.7g}, rule {self.rule:.7g}, rel {self.relative:.0e} {verdict}"
 
 
-def compare(gradient, index, numeric):
-    """Checked, for entry `index` of a recorded gradient."""
+def compare(gradient, index, numeric, rounding=0.0):
+    """Checked, for entry `index` of a recorded gradient; `rounding`: what cannot be known of `numeric`."""
     rule = float(gradient[index])
     single = gradient.dtype != np.float64
     scale = max(abs(rule), abs(numeric))
     slack = float(np.abs(gradient).max(initial=0)) if np.isfinite(gradient).all() else 0.0
     error = abs(rule - numeric)
-    ok = bool(error <= (1e-3 if single else 1e-6) * scale + (1e-5 * slack if single else 1e-8))
+    ok = bool(error <= (1e-3 if single else 1e-6) * scale + (1e-5 * slack if single else 1e-8) + rounding)
     return Checked(rule, numeric, error / scale if scale else 0.0, ok)
 
 
@@ -136,7 +142,7 @@ def check_rules(trace, steps, target, gradient, index):
         order = sorted(readers, key=lambda v: int(v[1:]))
         if any(x in readers for v in order for x in trace[v].inputs if isinstance(x, str)):
             raise CannotReplay("the operations that read it feed each other: step into the composite to check each rule")
-    return compare(gradient, index, slope(trace, target, index, readers))
+    return compare(gradient, index, slope(trace, target, index, readers), noise(trace, target, index))
 
 
 def terms(trace, rule, index):

@@ -13,7 +13,7 @@ import numpy as np
 
 FUNCTIONS = {name: getattr(np, name) for name in (
     "exp log sqrt tanh sin cos abs sign sum mean max min maximum minimum where transpose reshape swapaxes matmul broadcast_to "
-    "zeros_like ones_like expand_dims squeeze cumsum flip outer dot einsum").split()}
+    "zeros_like ones_like expand_dims squeeze cumsum flip outer dot").split()}
 ATTRIBUTES = {"T", "mT", "shape", "ndim", "size", "sum", "mean", "max", "min", "transpose", "reshape", "swapaxes", "dot", "cumsum", "squeeze"}
 CONSTANTS = {"pi": math.pi, "True": True, "False": False, "None": None}
 LARGEST = 10**6         # elements, and exponents
@@ -63,7 +63,7 @@ def _check(node, names):
         if node.id not in names and node.id not in FUNCTIONS and node.id not in CONSTANTS:
             raise Refused(f"{node.id!r} is no name here; there are {', '.join([*names, 'np'])}")
     elif kind is ast.Attribute:
-        if isinstance(node.value, ast.Name) and node.value.id == "np" and "np" not in names:
+        if _is_numpy(node.value, names):
             if node.attr not in FUNCTIONS and node.attr not in CONSTANTS:
                 raise Refused(f"np.{node.attr} is not on the list; allowed are {', '.join(FUNCTIONS)}")
             return
@@ -94,7 +94,7 @@ def _value(node, names):
     if kind is ast.Name:
         return names[node.id] if node.id in names else FUNCTIONS.get(node.id, CONSTANTS.get(node.id))
     if kind is ast.Attribute:
-        if isinstance(node.value, ast.Name) and node.value.id == "np" and "np" not in names:
+        if _is_numpy(node.value, names):
             return FUNCTIONS.get(node.attr, CONSTANTS.get(node.attr))
         owner = np.asarray(_value(node.value, names))
         return getattr(owner, node.attr)
@@ -114,7 +114,8 @@ def _value(node, names):
             raise Refused("arithmetic on tuples is not allowed")
         if isinstance(node.op, ast.Pow):
             left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
-        return _small(_OPERATORS[type(node.op)](left, right))
+        _afford(left, right, kind="product" if isinstance(node.op, ast.MatMult) else "")
+        return _OPERATORS[type(node.op)](left, right)
     if kind is ast.Subscript:
         return np.asarray(_value(node.value, names))[_value(node.slice, names)]
     arguments = [_value(x, names) for x in node.args]
@@ -122,10 +123,30 @@ def _value(node, names):
     shape = arguments[-1] if arguments and isinstance(arguments[-1], tuple) else ()
     if math.prod(abs(n) for n in shape if isinstance(n, int)) > LARGEST:
         raise Refused(f"an array of shape {shape} is too large")
-    return _small(function(*arguments, **{k.arg: _value(k.value, names) for k in node.keywords}))
+    owner = [_value(node.func.value, names)] if isinstance(node.func, ast.Attribute) and not _is_numpy(node.func.value, names) else []
+    arrays = [x for x in (*owner, *arguments) if isinstance(x, (np.ndarray, float, int))]
+    if len(arrays) > 1:
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        _afford(*arrays, kind={"outer": "outer", "matmul": "product", "dot": "product"}.get(called, ""))
+    return function(*arguments, **{k.arg: _value(k.value, names) for k in node.keywords})
 
 
-def _small(x):
-    if np.size(x) > LARGEST:
+def _is_numpy(node, names):
+    return isinstance(node, ast.Name) and node.id == "np" and "np" not in names
+
+
+def _afford(*arrays, kind=""):
+    """Refuse a result, or a product, that would be too large; before it is computed."""
+    sizes = [np.size(a) for a in arrays]
+    if kind == "outer":
+        size = math.prod(sizes)
+    elif kind == "product":
+        inner = max(1, np.shape(arrays[0])[-1] if np.ndim(arrays[0]) else 1)
+        size = sizes[0] * sizes[1] // inner // (inner if np.ndim(arrays[1]) > 1 else 1) if sizes[0] * sizes[1] // inner <= 100 * LARGEST else 2 * LARGEST
+    else:
+        try:
+            size = math.prod(np.broadcast_shapes(*map(np.shape, arrays)))
+        except ValueError:
+            return              # the operation itself will say that the shapes do not fit
+    if size > LARGEST:
         raise Refused("the result is too large")
-    return x

@@ -5,19 +5,17 @@
     v numbers, heatmap, …        c check the entry          C check the tensor   w watch the tensor
     d difference to the other trace   e exercise   E find the bug               ? help   q quit
 
-`Stepper` holds the state and knows nothing of terminals: `press(key)` changes it, `screen(width)` is a list of lines. `run`
-connects it to a terminal; `play` presses a string of keys and returns what a person would have seen, as text.
+`Stepper` holds the state and knows nothing of terminals: `press(key)` changes it, `screen(width)` is a list of lines. `play`
+presses a string of keys and returns what a person would have seen, as text; tty.py connects it to a real terminal.
 """
 
-import os
-import shutil
-import sys
 import textwrap
 
 import numpy as np
 
 from . import replay
 from .arrays import entry, short
+from .conditions import breakpoint_of, difference
 from .hunt import seed_bug
 from .pictures import VIEWS
 from .steps import Folds, steps_of
@@ -331,69 +329,6 @@ KEYS = {"n": Stepper._next, " ": Stepper._next, "p": Stepper._back, "s": Stepper
         "enter": Stepper._next, "escape": lambda s: setattr(s, "question", None)}
 
 
-def breakpoint_of(trace, text):
-    """A function step -> bool for a breakpoint in words: an operation, a tensor, `nan`, or `|g| > 0.1`."""
-    words = text.replace(" ", "")
-    if words.startswith("|g|>"):
-        try:
-            limit = float(words[4:])
-        except ValueError:
-            raise ValueError(f"{text!r}: a number is expected behind |g| >") from None
-        return lambda step: getattr(step, "kind", "") == "rule" and _norm(trace.arrays[step.g]) > limit
-    if words.lower() == "nan":
-        return lambda step: any(p is not None and _bad(trace.arrays[p]) for p in _places(trace, step))
-    value = trace.find(text)
-    if value is not None:
-        return lambda step: not isinstance(step, str) and value.id in (step.value, step.target)
-    if text in trace.ops:
-        return lambda step: step.rsplit("_", 1)[0] == text if isinstance(step, str) else trace[step.value].op == text and step.kind != "norms"
-    raise ValueError(f"{text!r} is no operation and no tensor of this trace; or write nan, or |g| > 0.1")
-
-
-def _places(trace, step):
-    if isinstance(step, str):
-        return ()
-    return (step.g, step.gradient, trace[step.value].array if step.kind == "forward" else None)
-
-
-def _norm(array):
-    return array.stats.get("norm", 0.0) if hasattr(array, "stats") else float(np.linalg.norm(array.astype(np.float64)))
-
-
-def _bad(array):
-    stats = getattr(array, "stats", None)
-    return bool(stats["nan"]) if stats else bool(np.isnan(array).any()) if array.dtype.kind == "f" else False
-
-
-def difference(trace, other, shown):
-    """The largest difference between what is shown and the value or gradient of the same name in another trace."""
-    from .explain import totals_of
-    if shown.target is None:
-        return "nothing here has a counterpart"
-    twin = other.find(shown.target.name)
-    if twin is None:
-        return f"the other trace has no {shown.target.name}"
-    if shown.phase == "forward":
-        mine, theirs, name = trace.array(shown.target), other.array(twin), shown.target.name
-    else:
-        place, twin_place = totals_of(trace).get(shown.target.id), totals_of(other).get(twin.id)
-        if place is None or twin_place is None:
-            return f"dL/d{shown.target.name} is not in both traces"
-        mine, theirs, name = trace.arrays[place], other.arrays[twin_place], f"dL/d{shown.target.name}"
-    if not (isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray)):
-        return f"{name} was not kept in both traces"
-    if mine.shape != theirs.shape:
-        return f"{name}: {mine.shape} here, {theirs.shape} in the other trace"
-    gap = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-    gap = np.where(mine == theirs, 0, gap)
-    at = tuple(map(int, np.unravel_index(int(np.nan_to_num(gap, nan=np.inf).argmax()), gap.shape))) if gap.size else ()
-    size = float(np.abs(mine).max(initial=0)) or 1.0
-    return (f"{name}, complete: {mine.dtype} here, {theirs.dtype} in the other; largest difference {short(float(gap[at]) if gap.size else 0.0)} at "
-            f"{entry(at) or 'the scalar'} ({short(float(gap.max(initial=0)) / size)} of the largest entry)")
-
-
-# ---- connecting it
-
 def play(stepper, keys, width=80):
     """Press `keys` one after another; what a person would have seen, as text. `\\n` is Enter."""
     blocks = ["\n".join(stepper.screen(width))]
@@ -404,66 +339,3 @@ def play(stepper, keys, width=80):
         if not stepper.prompt:
             blocks.append(f"── {'Enter' if key == chr(10) else key} " + "─" * (width - 4 - len(key)) + "\n" + "\n".join(stepper.screen(width)))
     return "\n".join(line.rstrip() for line in "\n".join(blocks).splitlines()) + "\n"
-
-
-def run(stepper):
-    """Step in this terminal until q; without a terminal, print every screen of the folded list."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(play(stepper, "n" * (len(stepper.folds.items) - 1), width=100), end="")
-        return
-    with _Raw():
-        while not stepper.done:
-            _paint(stepper)
-            stepper.press(_read_key())
-
-
-def _paint(stepper):
-    size = shutil.get_terminal_size()
-    lines = stepper.screen(size.columns - 1, color="NO_COLOR" not in os.environ)
-    room = size.lines - 2
-    stepper.scroll = max(0, min(stepper.scroll, len(lines) - room))
-    if len(lines) > room:
-        end = lines[-1:] if stepper.prompt or stepper.message else []
-        lines = lines[stepper.scroll:stepper.scroll + room - len(end)] + end
-    footer = "n next  p back  arrows select  s into  o out  c check  e exercise  v view  ? help  q quit"[:size.columns - 1]
-    sys.stdout.write("\x1b[H\x1b[2J" + "\r\n".join([*lines, *[""] * (room - len(lines) + 1), footer]))
-    sys.stdout.flush()
-
-
-class _Raw:
-    """The terminal in raw mode on its second screen; put back on leaving, whatever happens."""
-
-    def __enter__(self):
-        import termios
-        import tty
-        self.termios, self.before = termios, termios.tcgetattr(sys.stdin)
-        tty.setcbreak(sys.stdin)
-        sys.stdout.write("\x1b[?1049h\x1b[?25l")
-
-    def __exit__(self, *exception):
-        sys.stdout.write("\x1b[?25h\x1b[?1049l")
-        sys.stdout.flush()
-        self.termios.tcsetattr(sys.stdin, self.termios.TCSADRAIN, self.before)
-
-
-_SEQUENCES = {"[A": "up", "[B": "down", "[C": "right", "[D": "left", "[5~": "pageup", "[6~": "pagedown", "OA": "up", "OB": "down", "OC": "right", "OD": "left"}
-
-
-def _read_key():
-    """One key from the terminal, escape sequences by name."""
-    import select
-    fd = sys.stdin.fileno()
-    first = os.read(fd, 1)
-    if not first:
-        return "q"
-    if first == b"\x1b":
-        rest = b""
-        while select.select([fd], [], [], 0.02)[0] and len(rest) < 4 and not (len(rest) > 1 and rest[-1:] in b"ABCD~"):
-            rest += os.read(fd, 1)
-        return _SEQUENCES.get(rest.decode(errors="replace"), "escape")
-    while first[0] >= 0x80 and len(first) < 4:      # the rest of one UTF-8 character
-        try:
-            return first.decode()
-        except UnicodeDecodeError:
-            first += os.read(fd, 1)
-    return {"\n": "enter", "\r": "enter", "\x7f": "backspace", "\x08": "backspace", "\x04": "q"}.get(first.decode(errors="replace"), first.decode(errors="replace"))

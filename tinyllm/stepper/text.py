@@ -101,7 +101,7 @@ def checked(trace, shown, index):
         place = totals_of(trace).get(shown.target.id)
         if place is None:
             raise replay.CannotReplay(f"the walk does not reach {shown.target.name}")
-        return replay.compare(trace.arrays[place], index, replay.slope(trace, shown.target, index))
+        return replay.compare(trace.arrays[place], index, replay.slope(trace, shown.target, index), replay.noise(trace, shown.target, index))
     rules = [s for s in shown.steps if s.target == shown.target.id]
     return replay.check_rules(trace, rules, shown.target, shown.array, index)
 
