@@ -35,7 +35,7 @@ def export(runs, tmp_path, capsys, monkeypatch):
 def test_a_run_as_a_hugging_face_directory(export, runs, tmp_path, run):
     code, out, err = export(run, "hf")
     assert code == 0 and err == "" and [line.split("/")[-1].split()[0] for line in out.splitlines()] == [
-        "config.json", "model.safetensors", "tokenizer.json"]
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     (model, tokenizer), (again, same) = load(runs / run), load(tmp_path / "out")
     ids = np.array([tokenizer.encode("the cat")])
     assert same.encode("the cat") == ids[0].tolist()

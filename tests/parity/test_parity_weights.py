@@ -157,8 +157,10 @@ def test_halves_and_shards(dtype, tmp_path):
 def test_the_tokenizer_beside_a_saved_model_gives_the_same_ids(tmp_path):
     tokenizer = BPETokenizer.train("low lower lowest new newer newest " * 20, 300, special_tokens=["<|endoftext|>"])
     GPT(GPTConfig(tokenizer.vocab_size, 1, 2, 16, 32)).save_pretrained(tmp_path, tokenizer)
-    text = "the newest, lowest one"
-    assert transformers.AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == tokenizer.encode(text)
+    text = "the newest , lowest one 's"
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert words(text)["input_ids"] == tokenizer.encode(text) and words.decode(tokenizer.encode(text)) == text
+    assert words.eos_token_id == tokenizer.eos_id == tokenizer.special_tokens["<|endoftext|>"]
     assert load(tmp_path)[1].encode(text) == tokenizer.encode(text)
 
 

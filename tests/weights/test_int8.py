@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyllm.engine import Tensor, no_grad
+from tinyllm.engine import Tensor, fused, no_grad
 from tinyllm.engine.random import Generator
 from tinyllm.models import DeepSeek, DeepSeekConfig, GPT, GPTConfig, Llama, LlamaConfig
 from tinyllm.nn import Parameter
@@ -38,7 +38,10 @@ def test_few_rows_and_many_are_the_product_with_the_matrix(rows, dtype):
     x = normal(rows, 1, 96, seed=1).astype(dtype)
     with no_grad():
         y = layer(Tensor(x)).numpy()
+        with fused(False):
+            definition = layer(Tensor(x)).numpy()
     assert y.dtype == dtype and y.shape == (rows, 1, 10)
+    np.testing.assert_allclose(y, definition, rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(y, x @ layer.matrix().numpy().T + layer.bias.numpy(), rtol=2e-5, atol=2e-5)
 
 

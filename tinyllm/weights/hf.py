@@ -3,7 +3,7 @@
     config.json                     what kind of model it is (hf_config.py)
     model.safetensors               its tensors (names.py); or several files, which
     model.safetensors.index.json    says where each tensor is
-    tokenizer.json …                text to ids (tinyllm.tokenizers)
+    tokenizer.json …                text to ids (tinyllm.tokenizers); tokenizer_config.json is written for transformers
 
     model, tokenizer = load("gpt2/")
     save(model, "mine/", tokenizer)     and transformers.AutoModelForCausalLM.from_pretrained("mine/") goes on with it
@@ -163,3 +163,12 @@ def save(model, path, tokenizer=None):
     write_json(path / "config.json", record)
     if tokenizer is not None:
         huggingface.save(tokenizer, path / "tokenizer.json")
+        write_json(path / "tokenizer_config.json", {
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.config.block_size, "clean_up_tokenization_spaces": False,
+            "bos_token": _spelled(tokenizer, tokenizer.bos_id), "eos_token": _spelled(tokenizer, tokenizer.eos_id)})
+
+
+def _spelled(tokenizer, token):
+    """The name of a special token, None for none; Llama's tokenizer has two without listing them."""
+    names = {1: "<s>", 2: "</s>"} if tokenizer.kind == "llama" else {i: name for name, i in tokenizer.special_tokens.items()}
+    return names.get(token)
