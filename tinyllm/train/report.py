@@ -134,8 +134,11 @@ def chart(lines, height=HEIGHT, mark=None):
     for points, colour, width, _ in lines:
         path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>')
+    late = [y for points, _, _, label in lines if label for x, y in points if x > x1 - 0.2 * (x1 - x0)]
+    high = late and max(late) > y1 - 0.3 * (y1 - y0)        # lines that end high have their names below
+    first = height - BOTTOM - 10 - 16 * (len(labels) - 1) if high else TOP + 14
     for number, (colour, label) in enumerate(labels):
-        parts.append(f'<text x="{WIDTH - RIGHT - 4}" y="{TOP + 14 + 16 * number}" text-anchor="end" fill="{colour}">{label}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT - 4}" y="{first + 16 * number}" text-anchor="end" fill="{colour}">{label}</text>')
     if mark is not None:
         x, y = place(*mark)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{VALIDATION}"/>'
