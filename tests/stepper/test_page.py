@@ -302,4 +302,4 @@ def test_it_opens_in_two_seconds_and_steps_in_a_tenth(browser, toy):
     assert browser.open(toy[1]) < 2
     steps = browser.evaluate("""(() => { const t = []; for (let k = 0; k < 50; k++) { const a = performance.now(); document.getElementById('next').click();
         document.body.offsetHeight; t.push(performance.now() - a); } return t.sort((a, b) => a - b); })()""")
-    assert steps[len(steps) // 2] < 100
+    assert steps[int(0.9 * len(steps))] < 100

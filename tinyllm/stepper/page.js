@@ -148,6 +148,7 @@ function drawGraph(e) {
   document.querySelectorAll(".folds button").forEach(b => b.setAttribute("aria-pressed", b.textContent === level));
   document.querySelectorAll(".fold:not([hidden]) .box").forEach(box => {
     const ours = boxSteps(box.dataset.key).has(e.value);
+    if (ours === box.classList.contains("here")) return;
     box.classList.toggle("here", ours);
     if (ours) { const g = $("graph"), y = +box.getAttribute("transform").match(/[\d.]+/g)[1]; g.scrollTop = y - g.clientHeight / 2; }
   });
@@ -165,6 +166,11 @@ function light(cell, on) {
   document.querySelectorAll(".lit").forEach(c => c.classList.remove("lit"));
   document.querySelectorAll(".litbox").forEach(c => c.remove());
   const figure = cell && cell.closest("figure");
+  if (cell && cell.dataset.v && !cell.firstChild) {       // the tooltip of a square is made when it is wanted
+    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    title.textContent = cell.dataset.v;
+    cell.append(title);
+  }
   if (!on || !figure || figure.dataset.role !== "out") return;
   const e = here(), i = cell.dataset.i, j = cell.dataset.j, op = e.facts.op, mark = (role, test) => document.querySelectorAll(
     `figure[data-role="${role}"] [data-k]`).forEach(c => test(c.dataset.i, c.dataset.j) && glow(c));
@@ -289,7 +295,7 @@ const KEYS = {
   "/": ["find a tensor", () => ask("find tensor", find)], b: ["forward to a break", () => ask("break on (operation, tensor, nan, |g| > t)", text => toBreak(text, 1))],
   B: ["back to a break", () => ask("back to (operation, tensor, nan, |g| > t)", text => toBreak(text, -1))], v: ["numbers, heatmap, histogram, stats", () => { view = (view + 1) % VIEWS.length; draw(); say(VIEWS[view]); }],
   c: ["check the entry by finite differences", check], C: ["check the tensor", checkAll], w: ["watch the tensor", watch], d: ["difference to another trace", () => say("this page holds one trace; the terminal compares two: tinyllm step --against fused")],
-  e: ["exercise", exercise], "?": ["this help", () => { $("help").open = !$("help").open; if ($("help").open) $("help").scrollIntoView(); }], q: ["leave the exercise", () => { quiz = null; draw(); }],
+  e: ["exercise", exercise], E: ["find the bug (in the terminal)", () => say("a trace with a wrong rule in it is made in the terminal: tinyllm step, then E")], "?": ["this help", () => { $("help").open = !$("help").open; if ($("help").open) $("help").scrollIntoView(); }], q: ["leave the exercise", () => { quiz = null; draw(); }],
 };
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -101,8 +101,8 @@ function heat(a, n, m, offset, role, selected) {
   const exact = h === n && w === m, scale = largest || 1;
   const cells = means.map((x, k) => {
     const [i, j] = [Math.floor(k / w), k % w], fill = Number.isFinite(x) ? `rgba(var(--${x >= 0 ? "plus" : "minus"}),${(Math.abs(x) / scale).toFixed(3)})` : "var(--soft)";
-    return `<rect x="${j * side}" y="${i * side}" width="${side}" height="${side}" style="fill:${fill}" data-k="${offset + top[i] * m + left[j]}" data-i="${i}" data-j="${j}"><title>${
-      exact ? "" : "mean "}${full(x, a.single && exact)}</title></rect>`;
+    return `<rect x="${j * side}" y="${i * side}" width="${side}" height="${side}" style="fill:${fill}" data-k="${offset + top[i] * m + left[j]}" data-i="${i}" data-j="${j}" data-v="${
+      exact ? "" : "mean "}${full(x, a.single && exact)}"/>`;
   }).join("");
   let mark = "";
   if (selected !== null && selected >= offset && selected < offset + n * m) {

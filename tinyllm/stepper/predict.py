@@ -54,10 +54,10 @@ class Quiz:
         self.seed, self.scores, self.deck = seed, scores, deck
         self.asked = self.right = self.graded = 0
 
-    def ask(self, trace, steps, k):
-        """The next Question about the operation of step k; None if no rule runs for it."""
+    def ask(self, trace, steps, k, last=None):
+        """The next Question about the operation of step k (to `last`, of a composite); None if no rule runs for it."""
         kind = KINDS[self.asked % len(KINDS)]
-        question = question_for(trace, steps, k, kind, np.random.default_rng((self.seed, self.asked)))
+        question = question_for(trace, steps, k, kind, np.random.default_rng((self.seed, self.asked)), last)
         self.asked += question is not None
         return question
 
@@ -104,17 +104,12 @@ class Scores:
 
 # ---- questions
 
-def question_for(trace, steps, k, kind, rng):
-    """A Question of `kind` about the rules of step k's operation; another kind where that one cannot be asked."""
-    here = steps[k]
-    group = next(iter(here.groups), None)
-    rules = [s for s in steps if s.kind == "rule" and s.value == here.value and s.target is not None and here.kind != "update"]
-    if here.kind == "rule":
-        rules = [here] if here.target is not None else []
-    elif not rules and group is not None and here.kind == "forward":
-        rules = [s for s in steps if s.kind == "rule" and group in s.groups and s.target is not None]
-        plain = [s for s in rules if not re.search(r"np\.|\n", rule_source(trace, s))]       # a product before a rearrangement
-        rules = plain or rules
+def question_for(trace, steps, k, kind, rng, last=None):
+    """A Question of `kind` about the rules of step k's operation, or of those to `last`; another kind where that one cannot be asked."""
+    asked = steps[k:(k if last is None else last) + 1]
+    values = {s.value for s in asked if s.kind == "forward"}
+    rules = [s for s in (steps if values else asked) if s.kind == "rule" and s.target is not None and (not values or s.value in values)]
+    rules = [s for s in rules if not re.search(r"np\.|\n", rule_source(trace, s))] or rules      # a product before a rearrangement
     if not rules:
         return None
     step = rules[int(rng.integers(len(rules)))]

@@ -270,7 +270,7 @@ class Stepper:
         if self.quiz is None:
             self.message = "no exercises here"
             return
-        self.question = self.quiz.ask(self.trace, self.folds.steps, self.item.first)
+        self.question = self.quiz.ask(self.trace, self.folds.steps, self.item.first, self.item.last)
         if self.question is None:
             self.message = "no rule runs here; step to a forward operation or a rule"
 
