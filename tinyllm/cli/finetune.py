@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..errors import UserError
 
-EXAMPLE = "tinyllm finetune runs/tales answers.jsonl --template lines"
+EXAMPLE = r"""printf '{"prompt": "Name a colour.", "response": "Blue."}\n%.0s' 1 2 3 > answers.jsonl
+  tinyllm finetune runs/tales answers.jsonl --steps 20"""
 
 
 def configure(parser):
