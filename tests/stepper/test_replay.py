@@ -126,7 +126,7 @@ def test_rules_are_shown_with_the_names_of_the_operands():
 
 def test_the_optimizers_steps_follow_the_walk():
     steps = steps_of(worked.trace_toy("gpt"))
-    assert [s.stage[0] for s in steps if s.kind == "update"][:4] == ["gradient", "m", "v", "update"]
+    assert [s.stage[0] for s in steps if s.kind == "update"][:6] == ["gradient", "m", "v", "m̂", "v̂", "update"]
     formula = next(s.stage[1] for s in steps if s.kind == "update" and s.stage[0] == "m")
     assert formula == "m ← 0.9 m + 0.1 g"
     assert [s.kind for s in steps].index("norms") < [s.kind for s in steps].index("update")
@@ -138,4 +138,5 @@ def test_m_and_v_are_adams():
     stages = {k: trace.arrays[p] for k, p in event["stages"].items()}
     g = stages["gradient"]
     assert np.allclose(stages["m"], 0.1 * g) and np.allclose(stages["v"], 0.001 * g * g)
+    assert np.allclose(stages["m̂"], g) and np.allclose(stages["v̂"], g * g)       # of the first step
     assert np.allclose(trace.array(event["value"]), trace.array(event["before"]) + stages["update"])

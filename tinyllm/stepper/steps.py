@@ -118,8 +118,8 @@ def _formula(stage, settings):
     if beta1 is not None:
         texts.update(
             m=f"m ← {spell(beta1)} m + {spell(1 - beta1)} g", v=f"v ← {spell(beta2)} v + {spell(1 - beta2)} g²",
-            update=f"θ ← θ - {lr} · m̂ / (√v̂ + {spell(settings['eps'])}),  m̂ = m / (1 - {spell(beta1)}^{t}),  v̂ = v / (1 - {spell(beta2)}^{t})"
-                   + (f",  weight decay {spell(decay)}" if decay else ""))
+            **{"m̂": f"m̂ = m / (1 - {spell(beta1)}^{t}): m began at 0, which this takes out", "v̂": f"v̂ = v / (1 - {spell(beta2)}^{t})"},
+            update=f"θ ← θ - {lr} · m̂ / (√v̂ + {spell(settings['eps'])})" + (f",  weight decay {spell(decay)}" if decay else ""))
     else:
         momentum = settings.get("momentum") or 0.0
         texts.update(momentum=f"b ← {spell(momentum)} b + g" if momentum else "not used: momentum is 0",

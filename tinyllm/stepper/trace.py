@@ -188,6 +188,7 @@ class Recorder(Watcher):
         settings = {k: encode(v, self.keep) for k, v in place[0].items() if k != "params"}
         before = self.known[id(parameter)][1] if id(parameter) in self.known else None
         after = self.add(parameter, name, "parameter", parameter.data, again=False, needs=True)
+        stages = with_corrections(stages, place[0], place[1]["step"])
         self.trace.events.append({
             "kind": "update", "value": after.id, "before": before and before.id, "optimizer": type(optimizer).__name__,
             "settings": {**settings, "step": place[1]["step"]}, "stages": {k: self.keep(a, again=False) for k, a in stages.items()}})
@@ -289,6 +290,15 @@ def record(function, title="", optimizer=None, **options):
             loss.backward()
             optimizer.step()
     return result
+
+
+def with_corrections(stages, settings, t):
+    """An optimizer's stages, with Adam's two bias corrections put where they happen."""
+    if not {"m", "v"} <= stages.keys() or "betas" not in settings:
+        return stages
+    beta1, beta2 = settings["betas"]
+    corrected = {"m̂": stages["m"] / (1 - beta1**t), "v̂": stages["v"] / (1 - beta2**t)}
+    return {**{k: a for k, a in stages.items() if k != "update"}, **corrected, "update": stages["update"]}
 
 
 def _slots(optimizer):
