@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -35,6 +36,13 @@ def stepper():
 
 # ---- in a pseudo-terminal
 
+def _like_a_login_shell():
+    """A session and a terminal of its own, and Ctrl-C heard even where the tests run in a background job, which ignores it."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """A process behind a pty; `screen()` is what stands on it after the last time it was cleared."""
 
@@ -42,7 +50,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         command = [sys.executable, "-m", "tinyllm", "step", *arguments]
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env={**ENVIRONMENT, **environment},
-                                        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)))
+                                        preexec_fn=_like_a_login_shell)
         os.close(slave)
         self.output = b""
 

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import select
 
 import pytest
 
@@ -42,7 +43,9 @@ def test_a_terminal_sees_one_line_rewritten_and_the_evaluations_kept():
     with os.fdopen(follower, "w") as out:
         drive(Progress(6, out=out, clock=ticking()))
         out.flush()
-        seen = os.read(leader, 100_000).decode()
+        seen = ""
+        while select.select([leader], [], [], 0.5)[0]:          # a terminal hands over what was written in pieces
+            seen += os.read(leader, 100_000).decode()
     os.close(leader)
     screen = ""
     for piece in re.split("(\r\n|\r)", seen):                   # what a terminal would show in the end
