@@ -120,9 +120,11 @@ def chart(lines, height=HEIGHT, mark=None):
     every = [point for points, *_ in lines for point in points]
     (x0, x1), (y0, y1) = (_range([point[axis] for point in every]) for axis in (0, 1))
     y0 = min(y0, 0) if y0 < 0.4 * y1 else y0
+    labels = [(colour, label) for _, colour, _, label in lines if label]
+    top = TOP + 14 if labels else TOP
 
     def place(x, y):
-        return LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT), TOP + (y1 - y) / (y1 - y0) * (height - TOP - BOTTOM)
+        return LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT), top + (y1 - y) / (y1 - y0) * (height - top - BOTTOM)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" font-size="12" fill="{INK}">']
     for tick in ticks(y0, y1):
         y = place(x0, tick)[1]
@@ -130,15 +132,13 @@ def chart(lines, height=HEIGHT, mark=None):
                      f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in ticks(x0, x1):
         parts.append(f'<text x="{place(tick, y0)[0]:.1f}" y="{height - 8}" text-anchor="middle">{tick:g}</text>')
-    labels = [(colour, label) for _, colour, _, label in lines if label]
     for points, colour, width, _ in lines:
         path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>')
-    late = [y for points, _, _, label in lines if label for x, y in points if x > x1 - 0.2 * (x1 - x0)]
-    high = late and max(late) > y1 - 0.3 * (y1 - y0)        # lines that end high have their names below
-    first = height - BOTTOM - 10 - 16 * (len(labels) - 1) if high else TOP + 14
-    for number, (colour, label) in enumerate(labels):
-        parts.append(f'<text x="{WIDTH - RIGHT - 4}" y="{first + 16 * number}" text-anchor="end" fill="{colour}">{label}</text>')
+    right = WIDTH - RIGHT
+    for colour, label in reversed(labels):      # a row above the lines, where it can cover none of them
+        parts.append(f'<text x="{right}" y="{TOP}" text-anchor="end" fill="{colour}">{label}</text>')
+        right -= 7 * len(label) + 14
     if mark is not None:
         x, y = place(*mark)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{VALIDATION}"/>'
