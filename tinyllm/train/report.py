@@ -148,7 +148,8 @@ def chart(lines, height=HEIGHT, mark=None):
 
 def _range(values):
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    # a constant, whose running mean may differ from it in the last place, is drawn as one
+    return (low, high) if high - low > 1e-9 * max(abs(low), abs(high)) else (low - 0.5, high + 0.5)
 
 
 def ticks(low, high):
