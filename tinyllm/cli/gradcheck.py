@@ -15,7 +15,6 @@ The exit code is 1 if a derivative is wrong.
 """
 
 import inspect
-import os
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from tinyllm import models
 from tinyllm.engine import Generator, default_dtype, primitives
 from tinyllm.engine.gradcheck import gradcheck, gradcheck_registry
 from tinyllm.errors import UserError
-from tinyllm.stepper.worked import TOYS, load_script
+from tinyllm.stepper.worked import TOYS, script_function
 
 EXAMPLE = "tinyllm gradcheck matmul"
 
@@ -68,14 +67,7 @@ def check_toy(name, seed):
 
 def check_script(place, seed):
     """The report of `path:function`."""
-    path, _, name = place.rpartition(":") if ":" in place else (place, "", "")
-    if not name:
-        raise UserError(f"gradcheck {place}: name a function in it, as in {path}:function")
-    if not os.path.isfile(path):
-        raise UserError(f"gradcheck {place}: there is no file {path}")
-    found = getattr(load_script(path), name, None)
-    if not callable(found):
-        raise UserError(f"gradcheck {place}: {path} has no function {name}")
+    _, found = script_function(place, "gradcheck")
     fn, inputs = _problem(found, place)
     try:
         return gradcheck(fn, inputs, seed=seed, raise_on_failure=False)

@@ -60,16 +60,22 @@ def trace_toy(name, dtype=np.float64, seed=0, **options):
                       optimizer=AdamW(model.parameters(), lr=1e-3), **options)
 
 
-def trace_script(place, **options):
-    """The Trace of `path.py:function`, a function without parameters (or with defaults) that returns a scalar Tensor."""
+def script_function(place, command):
+    """(name, function) of `path.py:function`; UserErrors in the name of `command`."""
     path, _, name = place.rpartition(":")
     if not path or not name:
-        raise UserError(f"step {place}: name a script and a function in it, as in script.py:function")
+        raise UserError(f"{command} {place}: name a function in it, as in script.py:function")
     if not os.path.isfile(path):
-        raise UserError(f"step {place}: there is no file {path}")
+        raise UserError(f"{command} {place}: there is no file {path}")
     found = getattr(load_script(path), name, None)
     if not callable(found):
-        raise UserError(f"step {place}: {path} has no function {name}")
+        raise UserError(f"{command} {place}: {path} has no function {name}")
+    return name, found
+
+
+def trace_script(place, **options):
+    """The Trace of `path.py:function`, a function without parameters (or with defaults) that returns a scalar Tensor."""
+    name, found = script_function(place, "step")
     bare = [p.name for p in inspect.signature(found).parameters.values() if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if bare:
         raise UserError(f"step {place}: {name} is called without arguments; give {', '.join(bare)} a default")
