@@ -101,6 +101,18 @@ def test_several_texts_bpe_documents_and_presets(capsys, tmp_path):
     assert out.startswith("text.txt, rows.ndjson: ")
 
 
+def test_the_study_s_preset_is_the_study_s_run_and_flags_change_it(capsys):
+    code, _, _ = tinyllm_(capsys, "train", "text.txt", "--preset", "study", *SMALL, "--steps", "3", "--stride", "8", "--out", "run")
+    assert code == 0
+    config = json.loads(Path("run/config.json").read_bytes())
+    train, model = config["train"], config["model"]
+    assert (train["lr"], train["betas"], train["clip"], train["schedule"], train["warmup"]) == (4e-4, [0.9, 0.999], 0.0, "constant", 0)
+    assert (train["steps"], train["batch"], train["stride"], config["data"]["val_fraction"]) == (3, 4, 8, 0.15)
+    assert (model["tied"], model["qkv_bias"], model["init_std"], model["dropout"], model["n_embd"]) == (False, False, None, 0.1, 16)
+    state = json.loads(Path("run/checkpoints/last.json").read_bytes())
+    assert '"kind": "epoch"' in json.dumps(state)
+
+
 def test_a_tokenizer_from_a_file(capsys):
     tinyllm_(capsys, "train", "text.txt", *SMALL, "--tokenizer", "bpe", "--vocab-size", "270", "--steps", "1", "--sample", "0", "--out", "one")
     code, _, err = tinyllm_(capsys, "train", "text.txt", *SMALL, "--tokenizer", "one/tokenizer.json", "--steps", "1", "--sample", "0", "--out", "two")

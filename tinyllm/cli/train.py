@@ -19,6 +19,13 @@ PRESETS = {
     "medium": dict(layers=6, heads=6, width=384, block=256, batch=16, lr=1e-3, steps=5000),
 }
 
+# GPT-2 small as Raschka's "Build a Large Language Model (From Scratch)" trains it on one short story: PyTorch's initial weights, an
+# untied head, a constant rate, every window once an epoch. Too large for its text, which is the point: it learns it by heart.
+STUDY = dict(
+    model=dict(type="gpt", n_layer=12, n_head=12, n_embd=768, block_size=256, dropout=0.1, qkv_bias=False, tied=False, init_std=None),
+    training=dict(batch=4, lr=4e-4, steps=120, warmup=0, schedule="constant", betas=(0.9, 0.999), clip=0.0, eval_every=10, eval_windows=0,
+                  stride=256, val_fraction=0.15))
+
 
 def configure(parser):
     """The command's arguments."""
@@ -30,7 +37,8 @@ def configure(parser):
     group = parser.add_argument_group("model")
     group.add_argument("--model", choices=("gpt", "llama", "deepseek"), help="the family (gpt)")
     group.add_argument("--preset", default="tiny", metavar="NAME",
-                       help="size of the model: tiny (default), small, medium, or a published one such as gpt2")
+                       help="size of the model: tiny (default), small, medium, or a published one such as gpt2; study: model and "
+                            "training of the book's run on a short story")
     for flag, what in (("--layers", "blocks"), ("--heads", "attention heads"), ("--width", "size of the residual stream"),
                        ("--block", "tokens the model sees")):
         group.add_argument(flag, type=int, metavar="N", help=what)
@@ -41,7 +49,7 @@ def configure(parser):
     group.add_argument("--vocab-size", type=int, metavar="N", help="of the bpe tokenizer (1024; 2048 for the tales, where that is nearly every word)")
     group.add_argument("--split", choices=("position", "document"),
                        help="validate on the end of the text (default) or on whole documents (default for the tales)")
-    group.add_argument("--val-fraction", type=float, default=0.1, metavar="F", help="share of the text to validate on (0.1); 0: none")
+    group.add_argument("--val-fraction", type=float, metavar="F", help="share of the text to validate on (0.1); 0: none")
     group.add_argument("--field", metavar="NAME", help="field that holds the text in .ndjson")
 
     group = parser.add_argument_group("training")
@@ -49,17 +57,19 @@ def configure(parser):
                              ("--min-lr", float, "learning rate at the end (a tenth of --lr)"),
                              ("--warmup", int, "steps until --lr is reached (a twentieth of --steps, 100 at most)")):
         group.add_argument(flag, type=kind, metavar="N" if kind is int else "X", help=what)
-    group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches whose gradients make one update (1)")
-    group.add_argument("--schedule", default="cosine", choices=("cosine", "linear", "constant", "wsd"), help="of the learning rate (cosine)")
-    group.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.99), metavar="B", help="of AdamW (0.9 0.99)")
+    group.add_argument("--stride", type=int, metavar="N",
+                       help="windows N tokens apart, each once an epoch in random order (default: windows start anywhere)")
+    group.add_argument("--accumulate", type=int, metavar="N", help="batches whose gradients make one update (1)")
+    group.add_argument("--schedule", choices=("cosine", "linear", "constant", "wsd"), help="of the learning rate (cosine)")
+    group.add_argument("--betas", type=float, nargs=2, metavar="B", help="of AdamW (0.9 0.99)")
     group.add_argument("--weight-decay", type=float, metavar="X", help="of AdamW, on matrices (0.1; 0 with --overfit-batch)")
-    group.add_argument("--clip", type=float, default=1.0, metavar="X", help="largest norm of the gradient (1); 0: any")
-    group.add_argument("--eval-every", type=int, default=250, metavar="N", help="steps between evaluations (250)")
-    group.add_argument("--eval-windows", type=int, default=200, metavar="N", help="windows of the validation text in each (200); 0: all")
-    group.add_argument("--early-stop", type=int, default=0, metavar="N", help="stop after N evaluations without a new best; 0: never")
+    group.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradient (1); 0: any")
+    group.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations (250)")
+    group.add_argument("--eval-windows", type=int, metavar="N", help="windows of the validation text in each (200); 0: all")
+    group.add_argument("--early-stop", type=int, metavar="N", help="stop after N evaluations without a new best; 0: never")
     group.add_argument("--seed", type=int, metavar="N", help="of everything random (default: drawn, and written into the run)")
-    group.add_argument("--overfit-batch", action="store_true", help="learn one batch by heart: a check that learning works (200 steps)")
-    group.add_argument("--skip-bad-steps", type=int, default=0, metavar="N", help="go on after up to N steps with a NaN or Inf (0)")
+    group.add_argument("--overfit-batch", action="store_true", default=None, help="learn one batch by heart: a check that learning works (200 steps)")
+    group.add_argument("--skip-bad-steps", type=int, metavar="N", help="go on after up to N steps with a NaN or Inf (0)")
     group.add_argument("--shards", type=int, metavar="N",
                        help="parts of a batch worked on at once (default: one for each core); the numbers depend on it")
     group.add_argument("--threads", type=int, metavar="N", help="threads to do it with (default: one for each core); the numbers do not")
@@ -98,42 +108,39 @@ def _new(args):
     from ..train.data import DataConfig
     from ..train.loop import TrainConfig
     from ..train.session import Session, free_directory
-    shape, model = _sizes(args)
+    model, training = _sizes(args)
     sources = args.sources or ["tales"]
     tales = sources == ["tales"]
     seed = secrets.randbits(31) if args.seed is None else args.seed
-    data = DataConfig(sources, args.field, args.split or ("document" if tales else "position"), args.val_fraction,
+    val_fraction = training.pop("val_fraction", 0.1) if args.val_fraction is None else args.val_fraction
+    data = DataConfig(sources, args.field, args.split or ("document" if tales else "position"), val_fraction,
                       args.tokenizer or ("bpe" if tales else "char"), args.vocab_size or (2048 if tales else 1024), seed)
-    steps = args.steps or (200 if args.overfit_batch else shape["steps"])
-    # learning by heart has nothing to be careful about: no decay, a high rate
-    lr = args.lr or (5e-3 if args.overfit_batch else shape["lr"])
-    decay = args.weight_decay if args.weight_decay is not None else 0.0 if args.overfit_batch else 0.1
-    config = TrainConfig(
-        steps=steps, batch=args.batch or shape["batch"], accumulate=args.accumulate, lr=lr,
-        min_lr=lr / 10 if args.min_lr is None else args.min_lr, warmup=min(100, steps // 20) if args.warmup is None else args.warmup,
-        schedule=args.schedule, betas=args.betas, weight_decay=decay, clip=args.clip, eval_every=args.eval_every,
-        eval_windows=args.eval_windows, early_stop=args.early_stop, skip_bad_steps=args.skip_bad_steps,
-        shards=args.shards or min(available_cores(), args.batch or shape["batch"]),
-        overfit_batch=args.overfit_batch, seed=seed)
-    return Session.new(args.out or free_directory(sources), data, model, config)
+    if args.overfit_batch:      # learning by heart has nothing to be careful about: no decay, a high rate
+        training |= dict(lr=5e-3, steps=200, weight_decay=0.0)
+    training |= {name: value for name in TrainConfig.__dataclass_fields__ if (value := getattr(args, name)) is not None}
+    defaults = dict(min_lr=training["lr"] / 10, warmup=min(100, training["steps"] // 20), shards=min(available_cores(), training["batch"]))
+    return Session.new(args.out or free_directory(sources), data, model, TrainConfig(**{**defaults, **training, "seed": seed}))
 
 
 def _sizes(args):
-    """(the preset's numbers, the model's description) after the flags that change single numbers."""
+    """(the model's description, the preset's training settings) after the flags that change single numbers of the model."""
     from ..load import MODELS, describe_config
     changes = {"n_layer": args.layers, "n_head": args.heads, "n_embd": args.width, "block_size": args.block, "dropout": args.dropout}
     changes = {name: value for name, value in changes.items() if value is not None}
     if args.preset in PRESETS:
         shape = PRESETS[args.preset]
         sizes = dict(n_layer=shape["layers"], n_head=shape["heads"], n_embd=shape["width"], block_size=shape["block"], bias=False)
-        return shape, {"type": args.model or "gpt", **sizes, **changes}
+        return {"type": args.model or "gpt", **sizes, **changes}, {name: shape[name] for name in ("batch", "lr", "steps")}
     published = {name: kind for kind, (_, config) in MODELS.items() for name in config.presets}
-    if args.preset not in published:
-        raise UserError(f"no preset is called {args.preset!r}; made for a CPU are {', '.join(PRESETS)}, published are {', '.join(published)}")
-    kind = published[args.preset]
+    if args.preset != "study" and args.preset not in published:
+        raise UserError(f"no preset is called {args.preset!r}; made for a CPU are {', '.join(PRESETS)}, published are {', '.join(published)}, "
+                        "and study is the book's run on a short story")
+    kind = published.get(args.preset, "gpt")
     if args.model not in (None, kind):
         raise UserError(f"{args.preset} is a {kind}, not a {args.model}: leave --model out")
-    return dict(batch=4, lr=6e-4, steps=1000), describe_config(kind, MODELS[kind][1].preset(args.preset, **{"dropout": 0.0, **changes}))
+    if args.preset == "study":
+        return {**STUDY["model"], **changes}, dict(STUDY["training"])
+    return describe_config(kind, MODELS[kind][1].preset(args.preset, **{"dropout": 0.0, **changes})), dict(batch=4, lr=6e-4, steps=1000)
 
 
 def _introduce(session):

@@ -65,12 +65,13 @@ class TrainConfig:
     skip_bad_steps: int = 0     # how many steps with a NaN or Inf may be left out before the run stops
     overfit_batch: bool = False
     seed: int = 0
+    stride: int = 0             # distance between windows that are each seen once an epoch; 0: windows start anywhere
     shards: int = 1             # parts of a batch that are worked on at once; a run's numbers depend on it, not on the threads
 
     def __post_init__(self):
         self.betas = tuple(self.betas)
         for name, low in (("steps", 1), ("batch", 1), ("accumulate", 1), ("warmup", 0), ("eval_every", 1), ("eval_windows", 0),
-                          ("early_stop", 0), ("skip_bad_steps", 0), ("shards", 1)):
+                          ("early_stop", 0), ("skip_bad_steps", 0), ("stride", 0), ("shards", 1)):
             if getattr(self, name) < low:
                 raise UserError(f"{name} is {getattr(self, name)}; expected {low} or more")
         for name in ("lr", "min_lr", "weight_decay", "clip"):

@@ -15,7 +15,7 @@ from .. import tokenizers
 from ..engine.random import Generator, manual_seed
 from ..errors import UserError
 from ..load import build, describe
-from ..text.batches import EvalWindows, RandomWindows
+from ..text.batches import EpochWindows, EvalWindows, RandomWindows
 from .data import DataConfig, TrainingData
 from .loop import TrainConfig, Trainer, evaluate
 from .run import RunDirectory
@@ -46,7 +46,11 @@ class Session:
         generator = manual_seed(config.seed)        # draws the weights, and then the dropout masks
         self.model = build(model_description)
         block = self.model.config.block_size
-        batches = RandomWindows(data.train_ids, block, config.batch, Generator(int(generator.randint(0, 2**31, 1)[0])))
+        order = Generator(int(generator.randint(0, 2**31, 1)[0]))
+        if config.stride:
+            batches = EpochWindows(data.train_ids, block, config.batch, order, stride=config.stride)
+        else:
+            batches = RandomWindows(data.train_ids, block, config.batch, order)
         self.validation = None
         if config.overfit_batch:
             batches = OneBatch(batches)
