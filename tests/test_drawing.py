@@ -105,6 +105,14 @@ def test_numbers_stand_in_their_squares_and_what_is_hidden_is_empty():
     assert re.findall(r">(-?\d\.\d\d)<", text) == ["1.00", "-0.25", "0.50"] and text.count('class="hidden"') == 1
 
 
+def test_strips_are_as_wide_as_their_sizes_and_alike_in_colour_where_they_say_the_same():
+    boxes = rects(drawing.strips([[("a", 1), (None, 2), ("b", 3), ("a", 1)], [("c", 7, None)]], ["one", "two"], unit=10))
+    assert [float(b["width"]) for b in boxes] == [9, 29, 9, 69]
+    assert float(boxes[1]["x"]) - float(boxes[0]["x"]) == 30
+    paints = [b["style"] for b in boxes]
+    assert paints[0] == paints[2] != paints[1] and "fill:none" in paints[3]
+
+
 @pytest.mark.parametrize("low, high", [(0, 20), (0.93, 1.01), (-5, 5), (0, 10.08), (1000, 1001)])
 def test_ticks_are_round_evenly_spaced_and_inside(low, high):
     marks = drawing.ticks(low, high)
@@ -124,6 +132,6 @@ def test_a_page_holds_pictures_and_escaped_words(tmp_path, capsys):
 @pytest.mark.parametrize("text", [drawing.histogram([]), drawing.curves({}), drawing.bars([], []), drawing.heatmap(np.zeros((0, 2))), drawing.curves({"flat": [1.0, 1.0]}),
                                   drawing.histogram([2.0, 2.0]), drawing.bars([np.nan, 1.0], ["<", "&"]),
                                   drawing.bars([0.0, 1.0], "ab", log=True), drawing.bars([], [], log=True), drawing.curves({"none": []}, log="xy", mark_lowest="none"),
-                                  drawing.numbers([[0.0]]), drawing.numbers([1.0, 2.0], ["<"])])
+                                  drawing.numbers([[0.0]]), drawing.strips([]), drawing.strips([[]], ["none"]), drawing.numbers([1.0, 2.0], ["<"])])
 def test_nothing_and_the_same_number_are_drawn(text):
     xml.fromstring(text)

@@ -8,6 +8,7 @@ it (`--ink`, `--soft`, `--line`, `--plus`, `--minus`) with defaults for light an
     numbers(matrix, rows, columns)      a small matrix with its numbers in its squares
     heatmap(matrix)                     a matrix of any size, as colours
     curves({"training": losses, …})     lines over common axes, logarithmic or not, with best points and floors
+    strips(rows, labels)                tokens side by side, a row a step: merges, windows
     bars, histogram                     the same for anything
     page(title, …), save(path, …)       pictures and words on one page; into a file
 """
@@ -176,6 +177,31 @@ def attention_grid(weights, tokens=None, title="", columns=4):
         body += _cells(weights[head], x + margin, y + margin + 18, side, 1.0)
         body += f'<rect x="{x + margin:.1f}" y="{y + margin + 18:.1f}" width="{keys * side}" height="{rows * side}" class="line"/>'
     return svg(columns * wide, 18 + math.ceil(heads / columns) * high, body, f"attention weights of {heads} heads {title}")
+
+
+def strips(rows, labels=None, title="", unit=8):
+    """Rows of boxes side by side. A row is a list of (words, size in units of `unit` pixels); boxes of the same words share a colour.
+
+    Words None leave a gap, and a third value picks the colour by number, or none (None).
+
+    >>> strips([[("t", 1), ("h", 1)], [("th", 2)]], ["bytes", "merged"]).count("<rect")
+    3
+    """
+    labels = [str(label) for label in labels or ()]
+    left = 4 + (LETTER * max(map(len, labels), default=0) + 10 if labels else 0)
+    tones, widest, body = {}, 0, _text(2, 12, title, kind="title")
+    for k, row in enumerate(rows):
+        x, y = left, 22 + 24 * k
+        body += _text(left - 10, y + 14, labels[k], "end", "soft") if labels else ""
+        for words, size, *tone in row:
+            if words is not None:
+                tone = tone[0] if tone else tones.setdefault(words, len(tones))
+                paint = "fill:none" if tone is None else f"fill:{LINES[tone % len(LINES)]};fill-opacity:.3"
+                body += f'<rect x="{x + 0.5:.1f}" y="{y}" width="{size * unit - 1:.1f}" height="20" rx="3" style="{paint};stroke:var(--l)"/>'
+                body += _text(x + size * unit / 2, y + 14, words, "middle")
+            x += size * unit
+        widest = max(widest, x)
+    return svg(max(widest, LETTER * len(title)) + 4, 28 + 24 * len(rows), body, f"strips {title}")
 
 
 def bars(values, labels, title="", width=360, log=False):
