@@ -152,7 +152,8 @@ def trainer_of(algorithm, run=None, steps=4):
 
 
 def new_run(path):
-    run = RunDirectory.create(path)
+    path.mkdir()
+    run = RunDirectory(path)
     run.open_metrics()
     return run
 

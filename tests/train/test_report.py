@@ -16,8 +16,8 @@ CONFIG = {"model": {"type": "gpt", "n_layer": 1, "n_head": 2, "n_embd": 8, "bloc
 
 
 def written(directory, records):
-    run = RunDirectory.create(directory / "run")
-    run.write_config(**CONFIG)
+    with RunDirectory.create(directory / "run") as run:
+        run.write_config(**CONFIG)
     log = MetricsLog(run.metrics_path)
     for record in records:
         log.write(**record)

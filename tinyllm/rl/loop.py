@@ -67,6 +67,7 @@ class Loop:
         self.prompts = Prompts(task)
         self.generator = Generator(config.seed)
         self.step, self.seconds, self.last = 0, 0.0, {}
+        self.evaluated = None       # the step of the last evaluation, whose numbers are in `last`
 
     def iteration(self):
         """One step of the algorithm; returns its numbers."""
@@ -99,32 +100,34 @@ class Loop:
         """Run to the end; returns the last evaluation."""
         progress = Progress(self.config.steps, self.step, self.out)
         with StopRequest() as stop:
-            if self.step == 0:
+            if self.evaluated is None:
                 self._evaluated(progress)
-            while self.step < self.config.steps:
+            while not self._ended():
                 began = time.perf_counter()
                 record = self.iteration()
                 self.step += 1
                 self.seconds += (record_seconds := time.perf_counter() - began)
                 self._log({"step": self.step, **record, "seconds": round(record_seconds, 4)})
-                done = self.step % self.config.eval_every == 0 or self.step == self.config.steps
-                if done and self.finished(self._evaluated(progress)):
-                    break
-                if stop.requested:
+                if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
+                    self._evaluated(progress)
+                elif stop.requested:
                     self.save()
+                if stop.requested and not self._ended():
                     raise Stopped(f"stopped after step {self.step}" + (
                         f", all saved; go on with: tinyllm rl --resume {self.run.path}" if self.run else ""))
         return self.last
 
+    def _ended(self):
+        return self.step >= self.config.steps or (0 < self.step == self.evaluated and self.finished(self.last))
+
     def _evaluated(self, progress):
-        self.last = self.evaluate()
+        self.last, self.evaluated = self.evaluate(), self.step
         self._log({"step": self.step, **{f"eval_{name}": value for name, value in self.last.items()}})
         self.save()
         shown = [f"{title} {self.last[name]:{form}}" for name, title, form in self.columns if name in self.last]
         rate = self.seconds / self.step if self.step else 0
         left = f"   {rate:.3f} s/step   at most {clock_time(rate * (self.config.steps - self.step))} left" if self.step else ""
         progress.say(f"step {self.step:>{len(str(self.config.steps))}}/{self.config.steps}   {'   '.join(shown)}{left}")
-        return self.last
 
     # ---- what a checkpoint holds
 
@@ -137,7 +140,7 @@ class Loop:
         for name, optimizer in self.optimizers.items():
             arrays[f"{name}-optimizer"], numbers[name] = pack_optimizer(optimizer)
         state = {"optimizers": numbers, "generator": self.generator.get_state(), "seconds": self.seconds, "last": self.last,
-                 "metrics_bytes": self.run.metrics.sync(), **self.more_state()}
+                 "evaluated": self.evaluated, "metrics_bytes": self.run.metrics.sync(), **self.more_state()}
         self.run.checkpoints.save("last", self.step, arrays, state)
 
     def restore(self):
@@ -148,7 +151,7 @@ class Loop:
         for name, optimizer in self.optimizers.items():
             unpack_optimizer(optimizer, arrays[f"{name}-optimizer"], state["optimizers"][name])
         self.generator.set_state(state["generator"])
-        self.seconds, self.last = state["seconds"], state["last"]
+        self.seconds, self.last, self.evaluated = state["seconds"], state["last"], state["evaluated"]
         self.load_more_state(state)
         self.run.open_metrics(keep=state["metrics_bytes"])
 

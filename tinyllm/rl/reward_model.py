@@ -58,7 +58,8 @@ class RewardTrainer(Loop):
                 "calibration": calibration(chosen, rejected), "gain": self.normaliser.gain, "bias": self.normaliser.bias}
 
     def load_more_state(self, state):
-        self.normaliser = Normaliser(state["last"]["gain"], state["last"]["bias"])
+        if state["last"]:       # none yet in the checkpoint that a run begins with
+            self.normaliser = Normaliser(state["last"]["gain"], state["last"]["bias"])
 
     def _scores(self, pairs):
         with no_grad():

@@ -97,15 +97,15 @@ def new_run(path, algorithm, task_words, model, tokenizer, config, *, records=No
     if algorithm in FROM_PAIRS and records is None:
         records = judged_pairs(model, tokenizer, task, 4000, Generator(config.seed + 2), noise=noise)
     trainer = make_trainer(algorithm, model, task, tokenizer, config, records=records, reward=reward, out=out)
-    run = RunDirectory.create(path)
-    with run.lock():
+    with RunDirectory.create(path) as run:
         tokenizer.save(run.tokenizer_path)
         if records is not None:
             write_pairs(run.path / "pairs.jsonl", records)
-        run.write_config(algorithm=algorithm, task=list(task_words), model=describe(model), rl=asdict(config),
-                         normaliser=None if reward is None else asdict(reward[1]))
         run.open_metrics()
         trainer.run = run
+        trainer.save()      # the weights it starts from are nowhere else
+        run.write_config(algorithm=algorithm, task=list(task_words), model=describe(model), rl=asdict(config),
+                         normaliser=None if reward is None else asdict(reward[1]))
         yield trainer
 
 
@@ -116,8 +116,6 @@ def resumed_run(path, out=None):
     told = run.config
     if told.get("algorithm") not in ALGORITHMS:
         raise UserError(f"{path} is not a run of tinyllm rl")
-    if "last" not in run.checkpoints:
-        raise UserError(f"{path} has no checkpoint yet: it was stopped before its first evaluation; start it again")
     with run.lock():
         task, tokenizer, model = load_task(*told["task"]), tokenizers.load(run.tokenizer_path), build(told["model"]).eval()
         records = read_pairs(run.path / "pairs.jsonl") if told["algorithm"] in FROM_PAIRS else None

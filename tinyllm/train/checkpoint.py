@@ -9,14 +9,21 @@ The array files are written first, each under the name of its step, and flushed 
 exists from the moment `last.json` is renamed into place. Until then the previous `last.json` and the files it
 names are untouched, so there is always a whole one. Afterwards files that no JSON names are removed. The JSON
 holds the sha256 of the array files and of itself, and loading checks them. Nothing is pickled.
+
+An array file that a checkpoint names is never written to. A second checkpoint of the same step shares it if it holds, bit
+for bit, what would be written; if not (a run taken back to an earlier step by another machine may differ in the last bits),
+the new file gets another name: 000500.model.2.safetensors.
 """
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
-from ..atomic import sweep, write_json
-from ..errors import WorkError
+import numpy as np
+
+from ..atomic import sweep, sync_directory, write_json
+from ..errors import UserError, WorkError
 from ..weights import safetensors
 
 FORMAT = {"format": "tinyllm-checkpoint", "version": 1}
@@ -42,14 +49,17 @@ class Checkpoints:
         Raises WorkError if it cannot be written; the checkpoint of that name is then the old one.
         """
         try:
-            self.directory.mkdir(exist_ok=True)
+            if not self.directory.is_dir():
+                self.directory.mkdir()
+                sync_directory(self.directory.parent)
         except OSError as error:
             raise WorkError(f"cannot write {self.directory}: {error.strerror}") from error
         # A part that another checkpoint has of this very step ("best" is often "last") is shared, not written again.
         there = {entry["file"]: entry for other in self._records() for entry in other["files"].values()}
         files = {}
         for part, tensors in arrays.items():
-            file = f"{step:06}.{part}.safetensors"
+            names = itertools.chain([f"{step:06}.{part}.safetensors"], (f"{step:06}.{part}.{n}.safetensors" for n in itertools.count(2)))
+            file = next(name for name in names if name not in there or _holds(self.directory / name, tensors))
             if file not in there:
                 safetensors.save(self.directory / file, tensors)
                 there[file] = {"file": file, "sha256": file_digest(self.directory / file)}
@@ -88,6 +98,10 @@ class Checkpoints:
             raise CheckpointError(f"{path} is not a checkpoint of version {FORMAT['version']}")
         if record.pop("sha256", None) != _digest(record):
             raise CheckpointError(f"{path} is not what was written: its checksum does not fit")
+        if not (type(record.get("step")) is int and isinstance(record.get("state"), dict) and isinstance(record.get("files"), dict)
+                and all(isinstance(entry, dict) and isinstance(entry.get("file"), str) and isinstance(entry.get("sha256"), str)
+                        for entry in record["files"].values())):
+            raise CheckpointError(f"{path}: expected a step, a state, and files with their sha256")
         for entry in record["files"].values():
             if Path(entry["file"]).name != entry["file"] or (self.directory / entry["file"]).is_symlink():
                 raise CheckpointError(f"{path} names {entry['file']!r}, which is not a file of its own directory")
@@ -135,6 +149,21 @@ def file_digest(path):
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _holds(path, tensors):
+    """Whether a file has exactly these arrays, bit for bit."""
+    try:
+        there = safetensors.load(path)
+    except (OSError, UserError):
+        return False
+    return there.keys() == tensors.keys() and all(
+        there[name].dtype == array.dtype and there[name].shape == array.shape and np.array_equal(_bytes(there[name]), _bytes(array))
+        for name, array in tensors.items())
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _digest(record):

@@ -104,15 +104,14 @@ class Tuning:
     def new(cls, path, model, tokenizer, tune, config, out=None):
         """A new run in directory `path`, from a model that is changed on the way. Nothing is written until all is known to fit."""
         tuning = cls(model, tokenizer, tune, config, None, out)
-        run = RunDirectory.create(path)
-        with run.lock():
+        with RunDirectory.create(path) as run:
             tokenizer.save(run.tokenizer_path)
-            data = {"sources": [str(Path(tune.source).resolve())], "train_tokens": tuning.tokens[0], "val_tokens": tuning.tokens[1],
-                    "tokenizer": tokenizer.kind, "sha256": file_digest(tune.source)}
-            run.write_config(model=tuning.description, finetune=asdict(tune), train=asdict(config), data=data)
             run.open_metrics()
             tuning.run = tuning.trainer.run = run
             tuning.trainer.save("last")     # the weights it starts from are nowhere else
+            data = {"sources": [str(Path(tune.source).resolve())], "train_tokens": tuning.tokens[0], "val_tokens": tuning.tokens[1],
+                    "tokenizer": tokenizer.kind, "sha256": file_digest(tune.source)}
+            run.write_config(model=tuning.description, finetune=asdict(tune), train=asdict(config), data=data)
             yield tuning
 
     @classmethod

@@ -40,9 +40,12 @@ class RunLock:
                             "directory with --out") from None
         except OSError as error:
             raise WorkError(f"cannot write {self.path}: {error.strerror or error}") from error
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        try:
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), f"{os.getpid()}\n".encode())
+        except OSError as error:
+            self.__exit__()
+            raise WorkError(f"cannot write {self.path}: {error.strerror}") from error
         return self
 
     def __exit__(self, *exception):

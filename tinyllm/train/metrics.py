@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+from ..atomic import sync_directory
 from ..errors import WorkError
 
 
@@ -24,6 +25,7 @@ class MetricsLog:
                                 "made: somebody has cut it; put it back, or start a new run")
             self._file.truncate(keep)
             self._file.seek(keep)
+            sync_directory(self.path.parent)
         except OSError as error:
             raise WorkError(f"cannot write {self.path}: {error.strerror or error}") from error
 

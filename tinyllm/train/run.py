@@ -7,12 +7,17 @@
       metrics.jsonl     one line a step (see metrics.py)
       report.html       the curves
       lock              while a process is at work
+
+config.json is written last, when all that a run begins with is there: from then on the run can be resumed. A start that was
+interrupted before has left a file named `starting`; it is cleared away when the same directory is asked for again.
 """
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
-from ..atomic import sweep, write_json
+from ..atomic import sweep, sync_directory, write_bytes, write_json
 from ..errors import UserError, WorkError
 from .checkpoint import Checkpoints
 from .lock import RunLock
@@ -20,10 +25,11 @@ from .metrics import MetricsLog
 
 FORMAT = {"format": "tinyllm-run", "version": 1}
 LARGEST_CONFIG = 16 << 20
+STARTING = "starting"
 
 
 class RunDirectory:
-    """The files of one run, by name. `create` makes a new directory, `open` finds an old one."""
+    """The files of one run, by name. `create` makes a new directory and locks it, `open` finds an old one."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -34,16 +40,38 @@ class RunDirectory:
         self.metrics = None
 
     @classmethod
+    @contextlib.contextmanager
     def create(cls, path):
-        """A new, empty run directory; UserError if there is something of that name already."""
+        """A new run directory, locked while the `with` block lasts; UserError if there is something of that name already.
+
+        It becomes a run by `write_config`. What an earlier start left that did not get so far is removed.
+        """
         run = cls(path)
+        run.refuse_taken()
         try:
-            run.path.mkdir(parents=True)
-        except FileExistsError:
-            raise UserError(f"{path} exists: choose another --out, or go on with it: tinyllm train --resume {path}") from None
+            run.path.mkdir(parents=True, exist_ok=True)
+            sync_directory(run.path.parent)
         except OSError as error:
             raise WorkError(f"cannot make {path}: {error.strerror}") from error
-        return run
+        with run.lock():
+            run.refuse_taken()      # again, now that nobody else is at it
+            run._clear()
+            write_bytes(run.path / STARTING, b"")
+            yield run
+
+    def refuse_taken(self):
+        """UserError if a new run cannot be made here, because something is here."""
+        if self.path.exists() and not (self.path.is_dir() and self._only_started()):
+            raise UserError(f"{self.path} exists: choose another --out, or go on with it by --resume {self.path}")
+
+    def _only_started(self):
+        names = {file.name for file in self.path.iterdir() if not file.name.endswith(".partial")}
+        return "config.json" not in names and (STARTING in names or names <= {"lock"})
+
+    def _clear(self):
+        for file in self.path.iterdir():
+            if file.name != "lock":
+                shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
 
     @classmethod
     def open(cls, path):
@@ -51,7 +79,8 @@ class RunDirectory:
         run = cls(path)
         file = run.path / "config.json"
         if not file.is_file():
-            what = "does not exist" if not run.path.exists() else "has no config.json"
+            what = ("does not exist" if not run.path.exists() else "has no config.json" if not (run.path / STARTING).exists() else
+                    "was interrupted before it began (start it again)")
             raise UserError(f"{path} is not a run directory: it {what}; `tinyllm train` makes them, under runs/")
         try:
             if file.stat().st_size > LARGEST_CONFIG:
@@ -69,9 +98,10 @@ class RunDirectory:
         return run
 
     def write_config(self, **config):
-        """Write config.json."""
+        """Write config.json: the directory is a run from now on."""
         self.config = {**FORMAT, **config}
         write_json(self.path / "config.json", self.config)
+        (self.path / STARTING).unlink(missing_ok=True)
 
     def lock(self):
         """A context manager: nobody else writes here meanwhile. Sweeps away what a killed process left half written."""
@@ -95,8 +125,11 @@ class _Locked(RunLock):
     def __enter__(self):
         super().__enter__()
         sweep(self.run.path)
+        sweep(self.run.checkpoints.directory)
         return self.run
 
     def __exit__(self, *exception):
-        self.run.close()
-        super().__exit__(*exception)
+        try:
+            self.run.close()
+        finally:
+            super().__exit__(*exception)

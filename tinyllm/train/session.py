@@ -19,6 +19,7 @@ from ..text.batches import EpochWindows, EvalWindows, RandomWindows
 from .data import DataConfig, TrainingData
 from .loop import TrainConfig, Trainer, evaluate
 from .run import RunDirectory
+from .watch import Sampler
 
 
 class OneBatch:
@@ -56,7 +57,7 @@ class Session:
             batches = OneBatch(batches)
         elif len(data.val_ids):
             self.validation = EvalWindows(data.val_ids, min(block, len(data.val_ids) - 1), config.batch, limit=config.eval_windows or None)
-        self.trainer = Trainer(self.model, batches, self.validation, config, run, out)
+        self.trainer = Trainer(self.model, batches, self.validation, config, run, out, Sampler(data.tokenizer, config.seed))
 
     @classmethod
     @contextlib.contextmanager
@@ -64,8 +65,7 @@ class Session:
         """A new run in directory `path`. Nothing is written until the text, the model and the settings are known to fit."""
         data = TrainingData(data_config)
         session = cls(None, data, {**model_description, "vocab_size": data.tokenizer.vocab_size}, config, out)
-        run = RunDirectory.create(path)
-        with run.lock():
+        with RunDirectory.create(path) as run:
             data.tokenizer.save(run.tokenizer_path)
             run.write_config(model=describe(session.model), train=asdict(config), data=data.describe(),
                              tokenizer=data.tokenizer.fingerprint(), versions=_versions())
