@@ -39,13 +39,15 @@ def add_numbers(x, total):
 class Shards:
     """`model` and its copies: `gradients(ids, targets)` leaves the gradients of the mean loss in the model's parameters.
 
-    `count` shards at most; `begin()` forgets the gradients, `finish()` adds up those of the shards.
+    `count` shards at most; `begin()` forgets the gradients, `finish()` adds up those of the shards. Where several processes
+    share the work (parallel.py), this is number `rank` of `ranks` and has the shards `self.mine`.
     """
 
-    def __init__(self, model, count):
+    def __init__(self, model, count, rank=0, ranks=1):
+        self.count, self.mine = count, range(count * rank // ranks, count * (rank + 1) // ranks)
         self.flats = [Flat(model.parameters())]
         self.models = [model]
-        for _ in range(count - 1):
+        for _ in self.mine[1:]:
             twin = copy.deepcopy(model)
             self.models.append(twin)
             self.flats.append(Flat(twin.parameters(), self.flats[0].data))
@@ -53,23 +55,26 @@ class Shards:
         self.draws = [[m for m in model.modules() if isinstance(m, Dropout) and m.p] for model in self.models]
 
     def begin(self):
-        """Forget all gradients."""
-        for flat in self.flats:
+        """Forget all gradients, and the counts of a step that was left out."""
+        for flat, mixtures in zip(self.flats, self.mixtures):
             for p in flat.parameters:
                 p.grad = None
+            for mixture in mixtures:
+                mixture.load[:] = 0
 
     def gradients(self, ids, targets, scale=1.0):
         """Add the gradients of `scale` times the mean loss of a batch to what is there; returns the loss without further terms."""
-        rows = [part for part in np.array_split(np.arange(len(ids)), len(self.models)) if len(part)]
+        rows = [part for part in np.array_split(np.arange(len(ids)), self.count) if len(part)]
         kept = [int((targets[part] != IGNORE).sum()) for part in rows]
         if len(rows) > 1 and self.draws[0] and self.models[0].training:
-            for layers, seed in zip(self.draws, default_generator().randint(0, 2**31, (len(self.draws),))):
-                generator = Generator(int(seed))
+            seeds = default_generator().randint(0, 2**31, (self.count,))
+            for layers, shard in zip(self.draws, self.mine):
+                generator = Generator(int(seeds[shard]))
                 for layer in layers:
                     layer.generator = generator
         total = max(sum(kept), 1)
-        work = [functools.partial(self._shard, k, ids[part], targets[part], count / total, scale)
-                for k, (part, count) in enumerate(zip(rows, kept))]
+        work = [functools.partial(self._shard, k, ids[rows[shard]], targets[rows[shard]], kept[shard] / total, scale)
+                for k, shard in enumerate(self.mine) if shard < len(rows)]
         return sum(threads.run(work))
 
     def _shard(self, k, ids, targets, share, scale):
