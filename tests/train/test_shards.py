@@ -172,3 +172,16 @@ def test_evaluation_does_not_depend_on_threads_and_leaves_no_graph():
     with no_grad():
         expected = (model.loss(*pairs[0]).item() * 16 + model.loss(*pairs[1]).item() * 24) / 40
     assert len(results) == 1 and results.pop() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_step_that_is_left_out_counts_for_no_expert():
+    """The routers' biases move by what the experts were given in steps that counted."""
+    manual_seed(0)
+    model = DeepSeek(DeepSeekConfig(vocab_size=11, n_layer=2, n_head=2, n_embd=16, block_size=8, kv_lora_rank=8, qk_nope_head_dim=4,
+                                    qk_rope_head_dim=4, v_head_dim=8, n_routed_experts=4, num_experts_per_tok=2, moe_ffn_dim=8))
+    trainer = Trainer(model, RandomWindows(np.arange(100) % 11, 8, 4, Generator(0)), None, TrainConfig(steps=5, skip_bad_steps=1, shards=2))
+    original = model.loss
+    model.loss = lambda ids, targets: original(ids, targets) * float("nan")
+    assert trainer.train_step()["skipped"]
+    mixtures = trainer.shards.mixtures[0]
+    assert mixtures and all((mixture.load == 0).all() for mixture in mixtures)

@@ -145,10 +145,12 @@ class Trainer:
         culprit = next((f"parameter {name} already has a NaN or Inf" for name, parameter in self.model.named_parameters()
                         if not np.isfinite(parameter.numpy()).all()), None)
         if culprit is None:
-            culprit = "the second, watched run of the step had no NaN or Inf: the sum of the gradients overflows"
             try:
                 with anomaly():
-                    self._accumulate()
+                    again = self._accumulate()
+                finite = math.isfinite(again) and math.isfinite(clip_grad_norm(self.model.parameters(), math.inf))
+                culprit = ("it did not happen again when the step was run once more, on the same numbers: suspect the machine" if finite else
+                           "every operation is finite, the sum over the gradients is not: it overflows")
             except AnomalyError as error:
                 culprit = str(error)
         self.shards.begin()
@@ -218,7 +220,7 @@ class Trainer:
             self.run.checkpoints.save("best", self.step, arrays, {"best": self.best})
             return
         arrays["optimizer"], numbers = pack_optimizer(self.optimizer)
-        state = {"best": self.best, "waited": self.waited, "skipped": self.skipped, "usual_norm": self.usual_norm,
+        state = {"best": self.best, "waited": self.waited, "skipped": self.skipped, "usual_norm": self.usual_norm, "last_loss": self.last_loss,
                  "optimizer": numbers, "streams": self._stream_state(), "metrics_bytes": self.run.metrics.sync()}
         self.run.checkpoints.save("last", self.step, arrays, state)
 
@@ -229,7 +231,7 @@ class Trainer:
         unpack_optimizer(self.optimizer, arrays["optimizer"], state["optimizer"])
         self._load_stream_state(state["streams"])
         self.step, self.best, self.waited = step, state["best"], state["waited"]
-        self.skipped, self.usual_norm = state["skipped"], state["usual_norm"]
+        self.skipped, self.usual_norm, self.last_loss = state["skipped"], state["usual_norm"], state["last_loss"]
         self.run.open_metrics(keep=state["metrics_bytes"])
 
     def _stream_state(self):
