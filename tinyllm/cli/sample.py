@@ -5,7 +5,6 @@ import sys
 import numpy as np
 
 from ..errors import UserError
-from ..tokenizers import TokenizerError
 
 EXAMPLE = 'tinyllm sample runs/tales --prompt "Once" --temperature 0.8'
 
@@ -33,6 +32,7 @@ def run(args):
     from ..generate import Sampling
     from ..load import load
     from ..train.blas import use_one_thread
+    from ..train.watch import opening
     from ..weights.int8 import perplexity, quantized, weight_bytes
     use_one_thread()
     Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)     # refuse before the work of loading
@@ -81,15 +81,6 @@ def encode(model, tokenizer, prompt):
         return np.array(TEMPLATES[model.template].encode(tokenizer, prompt)[0])
     begins = tokenizer.bos_id not in (None, tokenizer.eos_id)
     return tokenizer.encode_array(prompt, bos=begins, disallowed_special=())
-
-
-def opening(tokenizer):
-    """What stands before a new piece of text: an empty line, or the first character the tokenizer knows if it knows no lines."""
-    try:
-        tokenizer.encode("\n\n")
-        return "\n\n"
-    except TokenizerError:
-        return tokenizer.decode([0])
 
 
 def write(model, tokenizer, prompt, max_new_tokens, **options):

@@ -170,7 +170,8 @@ def _conclude(session, sample_length):
             print(f"the grammar's floor for this text is {data.floor / len(data.val_ids):.4f} per token, "
                   f"{data.floor / len(data.val_text):.4f} per character: no model can do better")
     if sample_length:
-        from .sample import opening, write
+        from ..train.watch import opening
+        from .sample import write
         print("\na sample:\n")
         write(session.model, data.tokenizer, opening(data.tokenizer), sample_length, temperature=0.8, seed=session.config.seed)
     print(f"\nmore of it:  tinyllm sample {session.run.path} --prompt \"{_first_words(data)}\"")

@@ -29,6 +29,7 @@ from .checkpoint import pack_optimizer, unpack_optimizer
 from .interrupt import StopRequest
 from .progress import Progress
 from .shards import Shards
+from .watch import layer_grad_norms
 
 SCHEDULES = {
     "cosine": lambda c: warmup_cosine(c.lr, warmup=c.warmup, total=c.steps, floor=c.min_lr),
@@ -91,12 +92,13 @@ class Trainer:
     """Trains `model` on `batches`, such as `text.RandomWindows`: an iterator of (ids, targets) that saves its state.
 
     `validation`: (ids, targets) pairs, such as `text.EvalWindows`, or None; `run`: a `RunDirectory` to keep
-    checkpoints and metrics in, or None; `out`: where the progress is shown (standard output). `fit()` does the
-    whole of it; `train_step()` is one step.
+    checkpoints and metrics in, or None; `out`: where the progress is shown (standard output); `sampler`: writes a few
+    words with the model at each evaluation, or None. `fit()` does the whole of it; `train_step()` is one step.
     """
 
-    def __init__(self, model, batches, validation, config, run=None, out=None):
+    def __init__(self, model, batches, validation, config, run=None, out=None, sampler=None):
         self.model, self.batches, self.validation, self.config, self.run, self.out = model, batches, validation, config, run, out
+        self.sampler = sampler
         use_one_thread()
         keep_freed_memory()
         self.shards = Shards(model, config.shards)
@@ -115,6 +117,7 @@ class Trainer:
         """One update; returns its record for the metrics. Raises WorkError, weights untouched, on a NaN or Inf."""
         config, before = self.config, self._stream_state()
         loss = self._accumulate()
+        layers = layer_grad_norms(self.model) if self.step == 0 or self._evaluation_is_due(self.step + 1) else None
         norm = clip_grad_norm(self.model.parameters(), config.clip or math.inf)
         lr = self.schedule(self.step)
         record = {"step": self.step + 1, "loss": loss, "lr": lr, "grad_norm": float(norm)}
@@ -124,6 +127,8 @@ class Trainer:
         else:
             if self.usual_norm is not None and norm > SPIKE * self.usual_norm:
                 record["spike"] = True
+            if layers is not None:
+                record["layer_grad_norms"] = layers
             self.usual_norm = record["grad_norm"] if self.usual_norm is None else 0.98 * self.usual_norm + 0.02 * record["grad_norm"]
             self.optimizer.lr = lr
             self.optimizer.step()
@@ -179,7 +184,7 @@ class Trainer:
                     tokens = self.batches.batch_size * self.batches.block_size * config.accumulate
                     progress.step(self.step, self.last_loss, tokens)
                     self._log({**record, "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds)})
-                    if self.step % config.eval_every == 0 or self.step == config.steps:
+                    if self._evaluation_is_due(self.step):
                         progress.keep(self.step, self.last_loss, self._evaluate())
                     elif stop.requested:
                         self.save("last")
@@ -190,6 +195,9 @@ class Trainer:
             progress.close()
         return self.last_loss if self.validation is None else self.best["loss"]
 
+    def _evaluation_is_due(self, step):
+        return step % self.config.eval_every == 0 or step == self.config.steps
+
     def _command(self):
         return "finetune" if "finetune" in self.run.config else "train"
 
@@ -199,7 +207,7 @@ class Trainer:
             self.save("last")
             return None
         loss = evaluate(self.model, self.validation)
-        self._log({"step": self.step, "val_loss": loss})
+        self._log({"step": self.step, "val_loss": loss, **({} if self.sampler is None else {"sample": self.sampler(self.model)})})
         better = self.best["loss"] is None or loss < self.best["loss"]
         if better:
             self.best, self.waited = {"loss": loss, "step": self.step}, 0
