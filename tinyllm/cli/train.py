@@ -80,31 +80,37 @@ def run(args):
     """Train; returns nothing."""
     from ..engine.threads import set_num_threads
     from ..fused.kernels import announcing
+    from ..train.parallel import team
     from ..train.report import write_report
     from ..train.session import Session
-    if args.threads is not None:
-        set_num_threads(args.threads)
-    with announcing(), _new(args) if args.resume is None else _resumed(args, Session) as session:
-        _introduce(session)
-        session.trainer.fit()
-        report = write_report(session.run.path)
-        if session.config.overfit_batch:
-            print(f"the batch is learned to a loss of {session.trainer.last_loss:.4f}")
-        else:
-            _conclude(session, args.sample)
-        print(f"curves:      {report}")
+    with team() as ranks:
+        set_num_threads(ranks.cores if args.threads is None else args.threads)
+        if not ranks.first:
+            session = Session.follow(ranks)
+            session.trainer.fit()
+            session.final_loss()
+            return
+        with announcing(), _new(args, ranks) if args.resume is None else _resumed(args, ranks) as session:
+            _introduce(session)
+            session.trainer.fit()
+            report = write_report(session.run.path)
+            if session.config.overfit_batch:
+                print(f"the batch is learned to a loss of {session.trainer.last_loss:.4f}")
+            else:
+                _conclude(session, args.sample)
+            print(f"curves:      {report}")
 
 
-def _resumed(args, session):
+def _resumed(args, team):
+    from ..train.session import Session
     given = [f"--{name.replace('_', '-')}" for name, value in vars(args).items()
              if name not in ("sources", "resume", "sample", "threads", "debug", "run", "parser") and value != args.parser.get_default(name)]
     if args.sources or given:
         raise UserError(f"--resume goes on with a run as it was started: leave out {(*args.sources, *given)[0]}")
-    return session.resume(args.resume)
+    return Session.resume(args.resume, team=team)
 
 
-def _new(args):
-    from ..engine.threads import available_cores
+def _new(args, team):
     from ..train.data import DataConfig
     from ..train.loop import TrainConfig
     from ..train.session import Session, free_directory
@@ -118,8 +124,8 @@ def _new(args):
     if args.overfit_batch:      # learning by heart has nothing to be careful about: no decay, a high rate
         training |= dict(lr=5e-3, steps=200, weight_decay=0.0)
     training |= {name: value for name in TrainConfig.__dataclass_fields__ if (value := getattr(args, name)) is not None}
-    defaults = dict(min_lr=training["lr"] / 10, warmup=min(100, training["steps"] // 20), shards=min(available_cores(), training["batch"]))
-    return Session.new(args.out or free_directory(sources), data, model, TrainConfig(**{**defaults, **training, "seed": seed}))
+    defaults = dict(min_lr=training["lr"] / 10, warmup=min(100, training["steps"] // 20), shards=min(team.size * team.cores, training["batch"]))
+    return Session.new(args.out or free_directory(sources), data, model, TrainConfig(**{**defaults, **training, "seed": seed}), team=team)
 
 
 def _sizes(args):
@@ -151,6 +157,8 @@ def _introduce(session):
     config = model.config
     print(f"{type(model).__name__} of {model.num_params():,} parameters: {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, "
           f"block {config.block_size}; seed {session.config.seed}; {session.run.path}")
+    if session.team.size > 1:
+        print(f"{session.team.size} processes share {session.config.shards} shards of each batch")
     if trainer.step:
         print(f"going on after step {trainer.step}")
     sys.stdout.flush()

@@ -27,6 +27,7 @@ from ..text.batches import IGNORE
 from .blas import use_one_thread
 from .checkpoint import pack_optimizer, unpack_optimizer
 from .interrupt import StopRequest
+from .parallel import ALONE
 from .progress import Progress
 from .shards import Shards
 from .watch import layer_grad_norms
@@ -93,15 +94,19 @@ class Trainer:
 
     `validation`: (ids, targets) pairs, such as `text.EvalWindows`, or None; `run`: a `RunDirectory` to keep
     checkpoints and metrics in, or None; `out`: where the progress is shown (standard output); `sampler`: writes a few
-    words with the model at each evaluation, or None. `fit()` does the whole of it; `train_step()` is one step.
+    words with the model at each evaluation, or None; `team`: the processes that train together (parallel.py). `fit()` does the
+    whole of it; `train_step()` is one step.
     """
 
-    def __init__(self, model, batches, validation, config, run=None, out=None, sampler=None):
+    def __init__(self, model, batches, validation, config, run=None, out=None, sampler=None, team=ALONE):
         self.model, self.batches, self.validation, self.config, self.run, self.out = model, batches, validation, config, run, out
-        self.sampler = sampler
+        self.sampler, self.team = sampler, team
+        if min(config.shards, config.batch) < team.size:
+            raise UserError(f"{team.size} processes, but batches of {config.batch} windows in {config.shards} shards: start {min(config.shards, config.batch)} "
+                            "processes at most, or begin a run with more --batch and --shards")
         use_one_thread()
         keep_freed_memory()
-        self.shards = Shards(model, config.shards)
+        self.shards = Shards(model, config.shards, team.rank, team.size)
         self.optimizer = AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas)
         self.schedule = SCHEDULES[config.schedule](config)
         self.step = 0
@@ -138,10 +143,14 @@ class Trainer:
 
     def _accumulate(self):
         """Gradients of the mean loss over `accumulate` batches; returns that loss."""
+        return sum(self.team.add_up(self.shards, self._own_share())) / self.config.accumulate
+
+    def _own_share(self):
+        """What this process adds to the gradients, and to the losses of the batches."""
         self.shards.begin()
-        total = sum(self.shards.gradients(*next(self.batches), 1 / self.config.accumulate) for _ in range(self.config.accumulate))
+        losses = [self.shards.gradients(*next(self.batches), 1 / self.config.accumulate) for _ in range(self.config.accumulate)]
         self.shards.finish()
-        return total / self.config.accumulate
+        return losses
 
     def _bad_step(self, before, loss, norm):
         """Run the step once more, slowly, to find where the trouble began; stop, unless the step may be skipped."""
@@ -150,14 +159,18 @@ class Trainer:
         culprit = next((f"parameter {name} already has a NaN or Inf" for name, parameter in self.model.named_parameters()
                         if not np.isfinite(parameter.numpy()).all()), None)
         if culprit is None:
+            found, losses = "", []
             try:
                 with anomaly():
-                    again = self._accumulate()
-                finite = math.isfinite(again) and math.isfinite(clip_grad_norm(self.model.parameters(), math.inf))
-                culprit = ("it did not happen again when the step was run once more, on the same numbers: suspect the machine" if finite else
-                           "every operation is finite, the sum over the gradients is not: it overflows")
+                    losses = self._own_share()
             except AnomalyError as error:
-                culprit = str(error)
+                found = str(error)
+            culprit = next(filter(None, self.team.gather(found)), None)
+        if culprit is None:
+            again = sum(self.team.add_up(self.shards, losses))
+            finite = math.isfinite(again) and math.isfinite(clip_grad_norm(self.model.parameters(), math.inf))
+            culprit = ("it did not happen again when the step was run once more, on the same numbers: suspect the machine" if finite else
+                       "every operation is finite, the sum over the gradients is not: it overflows")
         self.shards.begin()
         self._load_stream_state(after)
         if self.skipped < self.config.skip_bad_steps:
@@ -186,9 +199,9 @@ class Trainer:
                     self._log({**record, "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds)})
                     if self._evaluation_is_due(self.step):
                         progress.keep(self.step, self.last_loss, self._evaluate())
-                    elif stop.requested:
-                        self.save("last")
-                    if stop.requested:
+                    if self.team.any(stop.requested):
+                        if not self._evaluation_is_due(self.step):
+                            self.save("last")
                         raise Stopped(f"stopped after step {self.step}" + (
                             f", all saved; go on with: tinyllm {self._command()} --resume {self.run.path}" if self.run else ""))
         finally:
@@ -206,7 +219,8 @@ class Trainer:
         if self.validation is None:
             self.save("last")
             return None
-        loss = evaluate(self.model, self.validation)
+        self.team.check_equal(self.shards.flats[0].data, "the weights")
+        loss = evaluate(self.model, self.validation, self.team)
         self._log({"step": self.step, "val_loss": loss, **({} if self.sampler is None else {"sample": self.sampler(self.model)})})
         better = self.best["loss"] is None or loss < self.best["loss"]
         if better:
@@ -234,13 +248,14 @@ class Trainer:
 
     def restore(self):
         """Continue from the run's "last" checkpoint; the metrics are cut back to it."""
-        step, arrays, state = self.run.checkpoints.load("last")
+        step, arrays, state = self.team.same(lambda: self.run.checkpoints.load("last"))
         self.model.load_state_dict(arrays["model"])
         unpack_optimizer(self.optimizer, arrays["optimizer"], state["optimizer"])
         self._load_stream_state(state["streams"])
         self.step, self.best, self.waited = step, state["best"], state["waited"]
         self.skipped, self.usual_norm, self.last_loss = state["skipped"], state["usual_norm"], state["last_loss"]
-        self.run.open_metrics(keep=state["metrics_bytes"])
+        if self.run is not None:
+            self.run.open_metrics(keep=state["metrics_bytes"])
 
     def _stream_state(self):
         return {"batches": self.batches.state_dict(), "generator": default_generator().get_state()}
@@ -254,16 +269,22 @@ class Trainer:
             self.run.metrics.write(**record)
 
 
-def evaluate(model, pairs):
-    """Mean loss in nats per token over (ids, targets) pairs, in eval mode and without a graph; IGNORE does not count."""
+def evaluate(model, pairs, team=ALONE):
+    """Mean loss in nats per token over (ids, targets) pairs, in eval mode and without a graph; IGNORE does not count.
+
+    The ranks of a `team` take turns at the pairs.
+    """
     def one(ids, targets):
         kept = int((targets != IGNORE).sum())
         return model.loss(ids, targets, ignore_index=IGNORE).item() * kept, kept
 
     training = model.training
     model.eval()
+    work = [functools.partial(one, *pair) for pair in pairs]
+    results = np.zeros((len(work), 2))
     with no_grad():
-        results = threads.run([functools.partial(one, *pair) for pair in pairs])
+        results[team.rank::team.size] = np.reshape(threads.run(work[team.rank::team.size]), (-1, 2))
     if training:
         model.train()
-    return sum(loss for loss, _ in results) / sum(kept for _, kept in results)
+    team.sum(results)
+    return sum(results[:, 0].tolist()) / sum(results[:, 1].tolist())

@@ -1,10 +1,12 @@
 """A training run from its description: what `tinyllm train` starts, and what `--resume` goes on with.
 
 `Session.new` makes a run directory whose config.json says everything that the run is a function of;
-`Session.resume` reads it back. Both end in the same place, so a resumed run is the run.
+`Session.resume` reads it back. Both end in the same place, so a resumed run is the run. Where several processes train
+together (parallel.py), the first one reads and writes, and tells the others what they need.
 """
 
 import contextlib
+import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +20,7 @@ from ..load import build, describe
 from ..text.batches import EpochWindows, EvalWindows, RandomWindows
 from .data import DataConfig, TrainingData
 from .loop import TrainConfig, Trainer, evaluate
+from .parallel import ALONE
 from .run import RunDirectory
 from .watch import Sampler
 
@@ -40,31 +43,38 @@ class OneBatch:
 
 
 class Session:
-    """A run about to train: `run`, `data`, `model`, `trainer`. A context manager that holds the run's lock."""
+    """A run about to train: `run`, `data`, `model`, `trainer`. `new` and `resume` are context managers that hold the run's lock.
 
-    def __init__(self, run, data, model_description, config, out=None):
-        self.run, self.data, self.config = run, data, config
+    In a `team` the first process calls one of these, the others `follow`, and have None for `run` and `data`.
+    """
+
+    def __init__(self, run, data, told, out=None, team=ALONE):
+        self.told = told = team.same(lambda: {**told, "train_ids": data.train_ids, "val_ids": data.val_ids})
+        config, train_ids, val_ids = TrainConfig(**told["train"]), told["train_ids"], told["val_ids"]
+        self.run, self.data, self.config, self.team = run, data, config, team
         generator = manual_seed(config.seed)        # draws the weights, and then the dropout masks
-        self.model = build(model_description)
+        self.model = build(told["model"])
         block = self.model.config.block_size
         order = Generator(int(generator.randint(0, 2**31, 1)[0]))
         if config.stride:
-            batches = EpochWindows(data.train_ids, block, config.batch, order, stride=config.stride)
+            batches = EpochWindows(train_ids, block, config.batch, order, stride=config.stride)
         else:
-            batches = RandomWindows(data.train_ids, block, config.batch, order)
+            batches = RandomWindows(train_ids, block, config.batch, order)
         self.validation = None
         if config.overfit_batch:
             batches = OneBatch(batches)
-        elif len(data.val_ids):
-            self.validation = EvalWindows(data.val_ids, min(block, len(data.val_ids) - 1), config.batch, limit=config.eval_windows or None)
-        self.trainer = Trainer(self.model, batches, self.validation, config, run, out, Sampler(data.tokenizer, config.seed))
+        elif len(val_ids):
+            self.validation = EvalWindows(val_ids, min(block, len(val_ids) - 1), config.batch, limit=config.eval_windows or None)
+        sampler = Sampler(data.tokenizer, config.seed) if team.first else None
+        self.trainer = Trainer(self.model, batches, self.validation, config, run, out, sampler, team)
 
     @classmethod
     @contextlib.contextmanager
-    def new(cls, path, data_config, model_description, config, out=None):
+    def new(cls, path, data_config, model_description, config, out=None, team=ALONE):
         """A new run in directory `path`. Nothing is written until the text, the model and the settings are known to fit."""
         data = TrainingData(data_config)
-        session = cls(None, data, {**model_description, "vocab_size": data.tokenizer.vocab_size}, config, out)
+        model_description = {**model_description, "vocab_size": data.tokenizer.vocab_size}
+        session = cls(None, data, {"model": model_description, "train": asdict(config), "resumed": False}, out, team)
         with RunDirectory.create(path) as run:
             data.tokenizer.save(run.tokenizer_path)
             run.write_config(model=describe(session.model), train=asdict(config), data=data.describe(),
@@ -75,7 +85,7 @@ class Session:
 
     @classmethod
     @contextlib.contextmanager
-    def resume(cls, path, out=None):
+    def resume(cls, path, out=None, team=ALONE):
         """The run in directory `path`, at its last checkpoint (at its beginning, if it was stopped before the first)."""
         run = RunDirectory.open(path)
         with run.lock():
@@ -87,12 +97,20 @@ class Session:
             if data.digest != told["data"]["sha256"] or tokenizer.fingerprint() != told["tokenizer"]:
                 raise UserError(f"{path} was trained on another text or with another tokenizer: {', '.join(data.config.sources)} or "
                                 f"{run.tokenizer_path} has changed since; going on would not be the same run")
-            session = cls(run, data, told["model"], TrainConfig(**told["train"]), out)
+            session = cls(run, data, {**told, "resumed": "last" in run.checkpoints}, out, team)
             if "last" in run.checkpoints:
                 session.trainer.restore()
             else:
                 run.open_metrics()
             yield session
+
+    @classmethod
+    def follow(cls, team):
+        """The part of all processes but the first in the run that the first one makes or resumes."""
+        session = cls(None, None, {}, open(os.devnull, "w"), team)
+        if session.told["resumed"]:
+            session.trainer.restore()
+        return session
 
     def final_loss(self):
         """Mean loss over the whole validation text, with the best weights; None without validation.
@@ -101,10 +119,10 @@ class Session:
         """
         if self.validation is None:
             return None
-        _, arrays, _ = self.run.checkpoints.load("best")
+        _, arrays, _ = self.team.same(lambda: self.run.checkpoints.load("best"))
         self.model.load_state_dict(arrays["model"])
-        windows = EvalWindows(self.data.val_ids, self.validation.block_size, self.config.batch)
-        return evaluate(self.model, windows)
+        windows = EvalWindows(self.validation.ids, self.validation.block_size, self.config.batch)
+        return evaluate(self.model, windows, self.team)
 
 
 def free_directory(sources, parent="runs"):
