@@ -25,6 +25,7 @@ from .atomic import write_bytes
 STYLE = """<style>.tl-drawing{--i:var(--ink,#1d2125);--s:var(--soft,#5f676f);--l:var(--line,#dcd8cf);--p:var(--plus,196,70,20);--m:var(--minus,30,90,200);
 --c2:#3f7d3f;--c3:#7d55b0;--c4:#8a6a10;--c5:#0f7c78;font:11px system-ui,sans-serif;fill:var(--i)}.tl-drawing .soft{fill:var(--s)}.tl-drawing .line{stroke:var(--l);fill:none}
 .tl-drawing .title{font-weight:600}.tl-drawing .hidden{fill:var(--l);opacity:.45}.tl-drawing:root{background:#fff}
+.tl-drawing .mark{paint-order:stroke;stroke:var(--paper,Canvas);stroke-width:3px;stroke-linejoin:round}
 @media (prefers-color-scheme:dark){.tl-drawing{--i:var(--ink,#e8e6e1);--s:var(--soft,#a0a6ab);--l:var(--line,#363a3d);--p:var(--plus,240,130,80);--m:var(--minus,100,160,255);
 --c2:#7dbb7d;--c3:#b592e0;--c4:#cfae4d;--c5:#56c2bd}.tl-drawing:root{background:#16181a}}</style>"""
 LINES = ("rgb(var(--m))", "rgb(var(--p))", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)")
@@ -32,8 +33,9 @@ DASHES = ("", "6 3", "2 2", "8 3 2 3", "4 2", "1 3")
 LETTER = 6.3    # the width of a character, about
 MOST = 40       # rows and columns of a heatmap that are drawn one by one
 PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/><title>{title}</title>
-<style>:root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em}}
-h1{{font-size:1.4em}}h2{{font-size:1.1em;margin:1.6em 0 .4em}}p{{max-width:44em}}svg{{max-width:100%;height:auto;margin:.4em 1em .4em 0;vertical-align:top}}</style></head>
+<style>:root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}}
+h1{{font-size:1.4em}}h2{{font-size:1.1em;margin:1.6em 0 .4em}}p{{max-width:44em}}svg{{max-width:100%;height:auto;margin:.4em 1em .4em 0;vertical-align:top}}
+td{{padding:.1em 1.2em .1em 0;vertical-align:top;white-space:pre-wrap}}td.soft{{opacity:.65;white-space:nowrap}}</style></head>
 <body><h1>{title}</h1>{body}</body></html>
 """
 
@@ -135,7 +137,7 @@ def numbers(matrix, rows=None, columns=None, title="", digits=2, top=None):
     top = float(np.nanmax(np.abs(m), initial=0)) if top is None else top
     words = [["" if np.isnan(v) else f"{v:.{digits}f}" for v in row] for row in m]
     wide = LETTER * max(len(w) for w in itertools.chain(*words, columns)) + 12
-    left, above = 4 + (LETTER * max(map(len, rows)) + 6 if rows else 0), 20 + 16 * bool(columns)
+    left, above = 4 + (LETTER * max(map(len, rows)) + 10 if rows else 0), 20 + 16 * bool(columns)
     body = _text(2, 12, title, kind="title")
     body += "".join(_text(left + (j + 0.5) * wide, above - 5, name, "middle", "soft") for j, name in enumerate(columns))
     body += "".join(_text(left - 6, above + 20 * i + 14, name, "end", "soft") for i, name in enumerate(rows))
@@ -162,7 +164,8 @@ def attention_grid(weights, tokens=None, title="", columns=4):
         raise ValueError(f"attention_grid: {len(names)} tokens for weights (H, T, S) with S = {keys}; name every column")
     side = max(8, min(20, 260 // keys))
     margin = 8 + 6.5 * max(map(len, names))
-    wide, high = margin + keys * side + 12, 20 + margin + rows * side + 10
+    overhang = max((j - keys + 0.7) * side + 0.5 * LETTER * len(name) for j, name in enumerate(names))
+    wide, high = margin + keys * side + max(overhang, 4) + 8, 20 + margin + rows * side + 10
     columns = min(columns, heads)
     body = _text(2, 12, title, kind="title")
     for head in range(heads):
@@ -225,8 +228,9 @@ def bars(values, labels, title="", width=360, log=False):
             return 0
         return math.log(abs(value) / low) / math.log(top / low) if log else abs(value) / top
     room = width - left - 60
-    above = 20 + 17 * (len(groups) > 1 or log)
-    body = _text(2, 12, title, kind="title") + (_legend(groups, left, 27) if len(groups) > 1 else "")
+    legend, more = _legend(groups, left, width, 27) if len(groups) > 1 else ("", 0)
+    above = 20 + more + 17 * (len(groups) > 1 or log)
+    body = _text(2, 12, title, kind="title") + legend
     body += _text(width - 4, 27, f"logarithmic, from {low:g}", "end", "soft") if log else ""
     high = 17 * len(groups) + 5 * (len(groups) > 1)
     for k, label in enumerate(labels):
@@ -238,13 +242,15 @@ def bars(values, labels, title="", width=360, log=False):
     return svg(width, above + 6 + high * len(labels), body, f"bars {title}")
 
 
-def _legend(names, x, y):
-    """Names in the colours of their lines or bars, one after the other."""
-    body = ""
-    for name, colour in zip(names, itertools.cycle(LINES)):
-        body += f'<text x="{x:.1f}" y="{y}" style="fill:{colour}">{html.escape(str(name))}</text>'
-        x += LETTER * len(str(name)) + 16
-    return body
+def _legend(names, left, right, y):
+    """(names in the colours of their lines or bars, in as many rows as they need; the height beyond the first row)."""
+    body, x, rows = "", left, 0
+    for name, colour in zip(map(str, names), itertools.cycle(LINES)):
+        if x > left and x + LETTER * len(name) > right:
+            x, rows = left, rows + 1
+        body += f'<text x="{x:.1f}" y="{y + 15 * rows}" style="fill:{colour}">{html.escape(name)}</text>'
+        x += LETTER * len(name) + 16
+    return body, 15 * rows
 
 
 def next_tokens(logits, tokens=None, count=12, title="", **sampling):
@@ -314,11 +320,15 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
     (x0, x1), (y0, y1) = (_span([scales[k](p[k]) for p in every if p[k] is not None]) for k in (0, 1))
     marked = (mark_lowest,) if isinstance(mark_lowest, str) else mark_lowest
     y0, y1 = y0 - (0.14 if marked else 0.04) * (y1 - y0), y1 + 0.04 * (y1 - y0)      # room for the words below the best point
-    top, left, bottom = 42, 56, 24 + 14 * bool(x_label)
+    names, left = list(dict.fromkeys([*lines, *faint])), 56
+    length = LETTER * sum(map(len, names)) + 16 * (len(names) - 1)
+    start = max(left, width - 14 - length, LETTER * len(y_label) + 14)      # ends at the right, where there is room
+    legend, more = _legend(names, start, width, 30) if len(names) > 1 or faint else ("", 0)
+    top, bottom = 42 + more, 24 + 14 * bool(x_label)
 
     def place(x, y):
         return left + (scales[0](x) - x0) / (x1 - x0) * (width - left - 14), top + (y1 - scales[1](y)) / (y1 - y0) * (height - top - bottom)
-    body = _text(2, 12, title, kind="title") + _text(2, 30, y_label, kind="soft")
+    body = _text(2, 12, title, kind="title") + _text(2, 30, y_label, kind="soft") + legend
     body += _text(width - 14, height - 6, x_label, "end", "soft")
     body += f'<line x1="{left}" x2="{width - 14}" y1="{height - bottom}" y2="{height - bottom}" style="stroke:var(--s);stroke-width:.7"/>'
     for tick in ticks(y0, y1, "y" in log):
@@ -332,7 +342,6 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
         at = place(10**x0 if "x" in log else x0, y)[1]
         body += f'<line x1="{left}" x2="{width - 14}" y1="{at:.1f}" y2="{at:.1f}" class="floor" style="stroke:var(--s);stroke-dasharray:1 3"/>'
         body += _text(width - 16, at + (13 if at < top + 14 else -4), f"{name} {y:.4g}", "end", "soft")
-    names = list(dict.fromkeys([*lines, *faint]))
     for group, thick in ((faint, "0.7;opacity:.45"), (lines, "1.8")):
         for name, line in group.items():
             k = names.index(name)
@@ -348,10 +357,7 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
             x, y = place(*best)
             side = "end" if x > width - 90 else "start" if x < left + 60 else "middle"
             body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" style="fill:none;stroke:{LINES[names.index(name) % len(LINES)]};stroke-width:1.5"/>'
-            body += _text(x, y + 17, f"best {best[1]:.4g} at {best[0]:g}", side)
-    many = len(names) > 1 or faint
-    legend = LETTER * sum(map(len, names)) + 16 * (len(names) - 1)
-    body += _legend(names, max(width - 14 - legend, left), 30) if many else ""
+            body += _text(x, y + 17, f"best {best[1]:.4g} at {best[0]:g}", side, "mark")
     return svg(width, height, body, f"curves {title}: {', '.join(names)}")
 
 
