@@ -168,7 +168,7 @@ def test_a_run_can_be_written_resumed_loaded_and_reported(started, algorithm, co
                  records=records if algorithm in ("reward", "dpo") else None, out=Silent()) as trainer:
         trainer.fit()
         page = write_report(trainer).read_text()
-    assert page.startswith("<!doctype html>") and "nan" not in page
+    assert page.startswith("<!DOCTYPE html>") and "nan" not in page
     with resumed_run(path, out=Silent()) as resumed:
         assert resumed.step == 2
         for name, array in trainer.model.state_dict().items():

@@ -7,7 +7,7 @@ import pytest
 
 from tinyllm.errors import UserError
 from tinyllm.train.metrics import MetricsLog
-from tinyllm.train.report import chart, running_mean, ticks, write_comparison, write_report
+from tinyllm.train.report import running_mean, write_comparison, write_report
 from tinyllm.train.run import RunDirectory
 
 CONFIG = {"model": {"type": "gpt", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 4, "vocab_size": 9},
@@ -31,11 +31,10 @@ def step(number, loss):
 
 def test_a_page_shows_the_best_loss_the_floor_and_the_settings(tmp_path):
     page = written(tmp_path, [step(1, 2.0), step(2, 1.5), {"step": 2, "val_loss": 1.75}, step(3, 1.25), {"step": 3, "val_loss": 1.875}])
-    assert "1.7500 at step 2" in page and "best 1.7500" in page and "floor 0.500" in page and "3 of 3 steps" in page
+    assert "1.7500 at step 2" in page and "best 1.75 at 2" in page and "floor 0.5" in page and "3 of 3 steps" in page and "24, 0.024 times the text" in page
     assert "a&lt;b&gt;.txt" in page and "<b>" not in page
-    assert "http" not in re.sub(r"<!doctype[^>]*>", "", page)      # nothing is fetched from elsewhere
-    for svg in re.findall("<svg.*?</svg>", page):
-        xml.fromstring(svg)
+    assert not re.search("src=|href=|url\\(|@import", page)      # nothing is fetched from elsewhere
+    xml.fromstring(page)
     assert page.count("<svg") == 4
 
 
@@ -44,20 +43,8 @@ def test_a_run_without_steps_or_evaluations_has_a_page_too(tmp_path):
     assert "best" not in written(tmp_path / "two", [step(1, 2.0), {"step": 2, "loss": None, "skipped": True}])
 
 
-def test_points_are_drawn_where_they_belong():
-    svg = xml.fromstring(chart([([(0, 0.0), (1, 1.0), (2, 0.5)], "red", 1, None)]))
-    (x0, y0), (x1, y1), (x2, y2) = [map(float, pair.split(",")) for pair in svg.find("polyline").get("points").split()]
-    assert x1 == pytest.approx((x0 + x2) / 2, abs=0.1) and y2 == pytest.approx((y0 + y1) / 2, abs=0.1) and y1 < y0
-
-
-@pytest.mark.parametrize("low, high, expected", [(0, 2000, [0, 500, 1000, 1500, 2000]), (0.9, 6.9, [2, 4, 6]), (1e-4, 2e-3, [5e-4, 1e-3, 1.5e-3, 2e-3]),
-                                                 (-0.5, 0.5, [-0.4, -0.2, 0, 0.2, 0.4])])
-def test_ticks_are_round(low, high, expected):
-    assert ticks(low, high) == pytest.approx(expected)
-
-
 def test_the_running_mean_of_a_constant_is_the_constant():
-    assert [y for _, y in running_mean([(i, 3.0) for i in range(50)])] == pytest.approx([3.0] * 50)
+    assert [y for y in running_mean((range(50), [3.0] * 50))[1]] == pytest.approx([3.0] * 50)
 
 
 def test_what_is_no_run(tmp_path):
@@ -73,9 +60,8 @@ def test_several_runs_are_drawn_together(tmp_path):
         runs.append((tmp_path / name / "run").rename(tmp_path / f"run-{name}"))
     page = write_comparison(runs, tmp_path / "all.html").read_text()
     assert "best 1.5000 at step 2" in page and "best 1.7500 at step 2" in page and "not validated" in page and "run-t&lt;o" in page
-    validation, training = re.findall("<svg.*?</svg>", page)
+    validation, training = re.findall("<svg.*?</svg>", page, re.DOTALL)
     assert validation.count("<polyline") == 2 and training.count("<polyline") == 3
-    assert len(set(re.findall('stroke="(#[0-9a-f]+)" stroke-width', training))) == 3
-    xml.fromstring(training)
+    assert len(set(re.findall("<polyline[^>]*;stroke:([^;]+);", training))) == 3
     with pytest.raises(UserError):
         write_comparison([tmp_path / "none"], tmp_path / "all.html")

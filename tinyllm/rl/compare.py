@@ -12,17 +12,17 @@ reward is being optimised and not the reward (Gao et al. 2022, 2210.10760).
 """
 
 import copy
-import html
 import json
 from pathlib import Path
 
 import numpy as np
 
+from .. import drawing
 from ..atomic import write_bytes
 from ..engine import no_grad
 from ..engine.random import Generator
 from ..errors import UserError
-from ..train.report import PAGE, chart
+from ..train.report import WIDE, table
 from .dpo import DPO, DPOConfig
 from .grpo import GRPO, GRPOConfig
 from .pairs import judged_pairs
@@ -30,8 +30,6 @@ from .ppo import PPO, PPOConfig
 from .reward_model import RewardConfig, RewardTrainer
 from .rollout import sample
 from .tasks import Prompts
-
-COLOURS = {"PPO": "#4878a8", "PPO, no price on KL": "#8a6fb0", "PPO, weak reward model": "#c8553d", "DPO": "#5a8f5a", "GRPO, true reward": "#333"}
 
 
 def compare(model, task, tokenizer, *, path, steps=100, pairs=4000, noise=0.1, seed=0, out=None):
@@ -97,16 +95,16 @@ def watched(trainer):
 
 
 def page(curves, noise, pairs, strong, weak):
-    """The chart and the table as a page."""
-    lines = [([(max(p["kl"], 0.0) ** 0.5, p["reward"]) for p in points], COLOURS[name], 2, html.escape(name)) for name, points in curves.items()]
-    learnt = [([(p["step"], p["score"]) for p in points], COLOURS[name], 2, html.escape(name)) for name, points in curves.items()
-              if "score" in points[0]]
-    true = [([(p["step"], p["reward"]) for p in curves[name]], COLOURS[name], 2, html.escape(name)) for name in curves]
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{points[0]['reward']:.3f}</td><td>{points[-1]['reward']:.3f}</td>"
-                   f"<td>{points[-1]['kl']:.2f}</td></tr>" for name, points in curves.items())
-    body = (f"<p>{pairs} preferences of a judge who errs in {noise:.0%} of the cases. Held-out accuracy of the reward models, against that judge: "
-            f"{strong:.1%} and, from a tenth of the preferences, {weak:.1%}.</p>"
-            f"<h2>True reward (up) against √KL to the start (right)</h2>{chart(lines)}"
-            f"<h2>True reward by step</h2>{chart(true)}<h2>What the reward models say, by step</h2>{chart(learnt)}"
-            f"<table><tr><td>way</td><td>start</td><td>end</td><td>KL</td></tr>{rows}</table>")
-    return PAGE.format(title="Three ways from one start", body=body)
+    """The charts and the table as a page."""
+    def chart(x, y, label):
+        lines = {name: ([x(p) for p in points], [p[y] for p in points]) for name, points in curves.items() if y in points[0]}
+        return drawing.curves(lines, "", WIDE, 300, x_label=label)
+    rows = [(name, f"{points[0]['reward']:.3f}", f"{points[-1]['reward']:.3f}", f"{points[-1]['kl']:.2f}") for name, points in curves.items()]
+    return drawing.page(
+        "Three ways from one start",
+        f"{pairs} preferences of a judge who errs in {noise:.0%} of the cases. Held-out accuracy of the reward models, against that judge: "
+        f"{strong:.1%} and, from a tenth of the preferences, {weak:.1%}.",
+        "# True reward against the way gone", chart(lambda p: max(p["kl"], 0.0) ** 0.5, "reward", "√KL to the start"),
+        "# True reward by step", chart(lambda p: p["step"], "reward", "step"),
+        "# What the reward models say, by step", chart(lambda p: p["step"], "score", "step"),
+        table([("way", "start", "end", "KL"), *rows]))

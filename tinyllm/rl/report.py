@@ -9,10 +9,12 @@ import html
 
 import numpy as np
 
+from .. import drawing
 from ..atomic import write_bytes
+from ..drawing import Picture, curves
 from ..engine import no_grad
 from ..train.metrics import read_metrics
-from ..train.report import FAINT, FLOOR, INK, PAGE, TRAIN, VALIDATION, chart, running_mean
+from ..train.report import LOW, WIDE, points, smoothed, table
 from .rows import policy_logps
 
 CURVES = (
@@ -20,7 +22,7 @@ CURVES = (
     ("clip_fraction", "Share of tokens clipped"), ("no_signal", "Share of groups whose rewards are all equal"),
     ("pair_accuracy", "Pairs in the right order"), ("explained_variance", "Share of the returns' variance that the value function explains"),
     ("length", "Tokens a completion"), ("grad_norm", "Gradient norm, before clipping"))
-HELD_OUT = (("accuracy", "sampled", VALIDATION), ("greedy", "greedy", TRAIN), ("reward", "reward", FLOOR))
+HELD_OUT = {"sampled": "eval_accuracy", "greedy": "eval_greedy", "reward": "eval_reward"}
 SHOWN = 24      # completions of the last rollout
 
 
@@ -29,66 +31,62 @@ def write_report(trainer):
     run = trainer.run
     records = read_metrics(run.metrics_path)
     target = run.path / "report.html"
-    body = "".join([_facts(trainer), _held_out(records), _time(records), *_curves(records), _samples(trainer.last), _rollout(trainer)])
-    write_bytes(target, PAGE.format(title=html.escape(run.path.name), body=body).encode())
+    parts = [_facts(trainer), *_held_out(records), *_time(records), *_curves(records), *_samples(trainer.last), *_rollout(trainer)]
+    write_bytes(target, drawing.page(run.path.name, *parts).encode())
     return target
 
 
 def _facts(trainer):
     told = trainer.run.config
-    rows = {"algorithm": told["algorithm"], "task": " ".join(str(word) for word in told["task"] if word is not None),
-            "model": f"{told['model']['type']}, {trainer.model.num_params():,} parameters", "steps": f"{trainer.step:,} in {trainer.seconds:,.0f} s",
-            "settings": ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in told["rl"].items())}
-    return "<table>" + "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in rows.items()) + "</table>"
+    return table([
+        ("algorithm", told["algorithm"]), ("task", " ".join(str(word) for word in told["task"] if word is not None)),
+        ("model", f"{told['model']['type']}, {trainer.model.num_params():,} parameters"), ("steps", f"{trainer.step:,} in {trainer.seconds:,.0f} s"),
+        ("settings", ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in told["rl"].items()))])
 
 
 def _held_out(records):
-    evaluations = [record for record in records if "eval_accuracy" in record]
-    if len(evaluations) < 2:
-        return ""
-    lines = [([(record["step"], record[f"eval_{name}"]) for record in evaluations], colour, 2, label)
-             for name, label, colour in HELD_OUT if f"eval_{name}" in evaluations[0]]
-    if len(lines) > 1 and lines[-1][0] == lines[0][0]:      # a reward of 0 or 1 is the share of right answers
-        lines.pop()
-    return "<h2>Held out: share of right answers</h2>" + chart(lines)
+    lines = {name: line for name, key in HELD_OUT.items() if (line := points(records, key))[0]}
+    if lines.get("reward") == lines.get("sampled"):         # a reward of 0 or 1 is the share of right answers
+        lines.pop("reward", None)
+    if len(lines.get("sampled", ([],))[0]) > 1:
+        yield "# Held out: share of right answers"
+        yield curves(lines, "", WIDE, LOW * 2, x_label="step")
 
 
 def _time(records):
     """Where the time of a step goes."""
     sums = {name: sum(record.get(name, 0.0) for record in records) for name in ("seconds_sampling", "seconds_learning", "seconds")}
-    if not sums["seconds_sampling"]:
-        return ""
-    steps = sum("seconds" in record for record in records)
-    return (f"<p>{sums['seconds'] / steps:.3f} s a step: {sums['seconds_sampling'] / sums['seconds']:.0%} sampling and judging, "
-            f"{sums['seconds_learning'] / sums['seconds']:.0%} learning</p>")
+    if sums["seconds_sampling"]:
+        steps = sum("seconds" in record for record in records)
+        yield (f"{sums['seconds'] / steps:.3f} s a step: {sums['seconds_sampling'] / sums['seconds']:.0%} sampling and judging, "
+               f"{sums['seconds_learning'] / sums['seconds']:.0%} learning")
 
 
 def _curves(records):
     steps = [record for record in records if "seconds" in record]
     for name, title in CURVES:
-        points = [(record["step"], record[name]) for record in steps if record.get(name) is not None]
-        if len(points) > 1:
-            lines = [(points, FAINT, 1, None), (running_mean(points), TRAIN, 2, None)]
-            yield f"<h2>{title}</h2>" + chart(lines, height=140)
+        line = points(steps, name)
+        if len(line[0]) > 1:
+            yield "# " + title
+            yield smoothed(line)
     for name, title in (("eval_entropy", "Entropy, nats a token"), ("eval_kl", "KL to the start on held-out prompts, nats a completion")):
-        points = [(record["step"], record[name]) for record in records if name in record]
-        if len(points) > 1:
-            yield f"<h2>{title}</h2>" + chart([(points, TRAIN, 2, None)], height=140)
+        line = points(records, name)
+        if len(line[0]) > 1:
+            yield "# " + title
+            yield curves({name.removeprefix("eval_"): line}, "", WIDE, LOW)
 
 
 def _samples(last):
-    if not last.get("samples"):
-        return ""
-    cells = "".join(f"<tr><td>{html.escape(prompt)}</td><td>{html.escape(text)}</td><td>{reward:g}</td></tr>"
-                    for prompt, text, reward in last["samples"])
-    return f"<h2>Samples and their rewards</h2><table>{cells}</table>"
+    if last.get("samples"):
+        yield "# Samples and their rewards"
+        yield table([(prompt, text, f"{reward:g}") for prompt, text, reward in last["samples"]])
 
 
 def _rollout(trainer):
     """The last rollout, each token coloured by its advantage and marked where it is clipped."""
     shown = getattr(trainer, "last_rollout", None)
     if shown is None or not np.any(shown[1]):
-        return ""
+        return
     rollout, advantages = shown
     telling = np.flatnonzero(np.abs(advantages.reshape(len(rollout), -1)).max(axis=1) > 0)[:SHOWN]      # the others teach nothing
     rows, advantages = rollout.take(telling), advantages[telling]
@@ -106,12 +104,12 @@ def _rollout(trainer):
             tokens.append(_token("⏎" if text == "\n" else text, a, r, clipped))
         lines.append(f"<div><code>{html.escape(rows.prompts[i])}{''.join(tokens)}</code> reward {rows.rewards[i]:g}</div>")
     legend = "blue: to become likelier; red: less likely; underlined: clipped after the last update. Point at a token for its numbers."
-    return f"<h2>The last rollout</h2><p>{legend}</p>{''.join(lines)}"
+    yield from ("# The last rollout", legend, Picture("".join(lines)))
 
 
 def _token(text, advantage, ratio, clipped):
     strength = min(abs(advantage) / 2, 1.0) * 0.6
     colour = f"rgba(72,120,168,{strength:.2f})" if advantage > 0 else f"rgba(200,85,61,{strength:.2f})"
-    line = f"border-bottom:2px solid {INK}" if clipped else ""
+    line = "border-bottom:2px solid" if clipped else ""
     return (f'<span style="background:{colour};{line}" title="advantage {advantage:.3f}, ratio {ratio:.3f}{", clipped" if clipped else ""}">'
             f"{html.escape(text)}</span>")
