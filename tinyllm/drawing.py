@@ -324,7 +324,7 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
     length = LETTER * sum(map(len, names)) + 16 * (len(names) - 1)
     start = max(left, width - 14 - length, LETTER * len(y_label) + 14)      # ends at the right, where there is room
     legend, more = _legend(names, start, width, 30) if len(names) > 1 or faint else ("", 0)
-    top, bottom = 42 + more, 24 + 14 * bool(x_label)
+    top, bottom = (42 if legend or y_label else 26) + more, 24 + 14 * bool(x_label)
 
     def place(x, y):
         return left + (scales[0](x) - x0) / (x1 - x0) * (width - left - 14), top + (y1 - scales[1](y)) / (y1 - y0) * (height - top - bottom)
