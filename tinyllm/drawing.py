@@ -333,11 +333,11 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
     body += f'<line x1="{left}" x2="{width - 14}" y1="{height - bottom}" y2="{height - bottom}" style="stroke:var(--s);stroke-width:.7"/>'
     for tick in ticks(y0, y1, "y" in log):
         at = top + (y1 - tick) / (y1 - y0) * (height - top - bottom)
-        body += f'<line x1="{left}" x2="{width - 14}" y1="{at:.1f}" y2="{at:.1f}" class="line"/>' + _text(left - 5, at + 4, f"{10**tick if 'y' in log else tick:.4g}", "end", "soft")
+        body += f'<line x1="{left}" x2="{width - 14}" y1="{at:.1f}" y2="{at:.1f}" class="line"/>' + _text(left - 5, at + 4, _number(10**tick if "y" in log else tick), "end", "soft")
     for tick in ticks(x0, x1, "x" in log):
         at = left + (tick - x0) / (x1 - x0) * (width - left - 14)
         body += f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{height - bottom}" y2="{height - bottom + 3}" class="line"/>'
-        body += _text(at, height - bottom + 15, f"{10**tick if 'x' in log else tick:g}", "middle", "soft")
+        body += _text(at, height - bottom + 15, _number(10**tick if "x" in log else tick), "middle", "soft")
     for name, y in (floors or {}).items():
         at = place(10**x0 if "x" in log else x0, y)[1]
         body += f'<line x1="{left}" x2="{width - 14}" y1="{at:.1f}" y2="{at:.1f}" class="floor" style="stroke:var(--s);stroke-dasharray:1 3"/>'
@@ -359,6 +359,11 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
             body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" style="fill:none;stroke:{LINES[names.index(name) % len(LINES)]};stroke-width:1.5"/>'
             body += _text(x, y + 17, f"best {best[1]:.4g} at {best[0]:g}", side, "mark")
     return svg(width, height, body, f"curves {title}: {', '.join(names)}")
+
+
+def _number(value):
+    """A number beside an axis."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _points(line, log):

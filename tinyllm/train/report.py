@@ -154,7 +154,7 @@ def _samples(records):
     if written:
         chosen = dict.fromkeys(round(k) for k in np.linspace(0, len(written) - 1, min(SAMPLES, len(written))))
         yield "# What it wrote, with the same random numbers each time"
-        yield table([(f"step {written[k][0]:,}", written[k][1]) for k in chosen])
+        yield table([(f"step {written[k][0]:,}", written[k][1].strip()) for k in chosen])
 
 
 def _model_at_work(run, records):
@@ -171,7 +171,8 @@ def _model_at_work(run, records):
     words = [_word(tokenizer, token) for token in ids.tolist()]
     last = len(weights) - 1
     yield f"# What its heads look at, with the best weights (layer 0{f' and layer {last}' if last else ''})"
-    yield from (drawing.attention_grid(weights[layer][0][:HEADS], words, f"layer {layer}", columns=3) for layer in sorted({0, last}))
+    columns = 4 if model.config.n_head == 4 else 3
+    yield from (drawing.attention_grid(weights[layer][0][:HEADS], words, f"layer {layer}", columns) for layer in sorted({0, last}))
     best = np.argsort(-logits, kind="stable")[:12].tolist()
     yield f"# What comes after “{''.join(tokenizer.decode(ids))}”"
     yield drawing.next_tokens(logits, {token: _word(tokenizer, token) for token in best})
