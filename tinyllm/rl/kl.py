@@ -82,4 +82,5 @@ class FixedKL:
         self.coefficient = coefficient
 
     def update(self, kl, episodes):
+        """The coefficient, whatever was measured."""
         return self.coefficient
