@@ -7,7 +7,7 @@ import pytest
 
 import tinyllm as tl
 from tinyllm import Tensor
-from tinyllm.engine import unbroadcast
+from tinyllm.engine import Deferred, Primitive, Watcher, primitives, unbroadcast
 
 
 def leaf(*values, name=None):
@@ -314,3 +314,51 @@ def test_a_broken_walk_can_be_told_from_a_finished_one():
         (gone + kept).backward()
     kept.backward()
     assert x.grad.tolist() == [7]
+
+
+class Doubled(Primitive):
+    """y = 2 a"""
+
+    def forward(a): return 2 * a
+
+    def grad_a(g, a):
+        def fill(out, add):
+            out[...] = out + 2 * g if add else 2 * g
+        return Deferred(a.shape, g.dtype, fill)
+
+
+primitives.pop("doubled")       # no operation of the package: the registry's tests need not know it
+
+
+def test_a_deferred_gradient_is_written_into_the_leafs_buffer_and_then_added_to_it():
+    x, place = leaf(1.0, 2.0), np.full(2, 99.0)
+    x.buffer = place
+    (Doubled.apply(x) * [1.0, 10.0]).sum().backward()
+    assert x.grad is place and place.tolist() == [2, 20]
+    (Doubled.apply(x) + Doubled.apply(x)).sum().backward()
+    assert x.grad is place and place.tolist() == [6, 24]
+
+
+def test_a_deferred_gradient_becomes_an_array_everywhere_else():
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    Doubled.apply(Doubled.apply(x)).sum().backward()        # no buffer, and a node below
+    assert x.grad.tolist() == [4, 4]
+    y.buffer, y.grad = np.zeros(2), np.ones(2)              # a gradient that is not in the buffer
+    Doubled.apply(y).sum().backward()
+    assert y.grad.tolist() == [3, 3] and not y.buffer.any()
+    z = Tensor(np.ones(2, np.float32), requires_grad=True)
+    z.buffer = np.zeros(2, np.float32)
+    (Doubled.apply(z) * np.ones(2)).sum().backward()        # a cotangent of another dtype
+    assert z.grad.dtype == np.float32 and z.grad.tolist() == [2, 2]
+
+
+def test_a_watcher_sees_a_deferred_gradient_as_an_array():
+    class Notes(Watcher):
+        def rule(self, node, position, g, gradient):
+            seen.append(gradient.tolist())
+
+    seen, x = [], leaf(1.0, 2.0)
+    x.buffer = np.zeros(2)
+    with Notes():
+        Doubled.apply(x).backward(np.ones(2))
+    assert seen == [[2, 2]] and x.grad.tolist() == [2, 2]

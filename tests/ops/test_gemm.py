@@ -223,7 +223,7 @@ def test_every_backend_multiplies_every_kind_of_operand(name):
 
 def test_auto_takes_the_kernel_exactly_where_the_rule_says(monkeypatch):
     taken = []
-    monkeypatch.setattr(gemm, "matmul", lambda a, b: taken.append(a.shape))
+    monkeypatch.setattr(gemm, "matmul", lambda a, b, out, add: taken.append(a.shape))
     monkeypatch.setattr(gemm, "blas_threads", 1)
     small, large = np.ones((4, 4), np.float32), np.ones((128, 128), np.float32)
     with gemm.matmul_backend("auto"):
@@ -231,6 +231,44 @@ def test_auto_takes_the_kernel_exactly_where_the_rule_says(monkeypatch):
         monkeypatch.setattr(gemm, "blas_threads", 2)
         gemm.dispatch(large, large)
     assert taken == [(128, 128)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_product_is_added_to_what_is_there(layout, count):
+    """Exact integers, over several blocks of each size, where threads share the work too."""
+    rng = np.random.default_rng(9)
+    a, b, c = (rng.integers(-9, 10, shape).astype(np.float32) for shape in ((300, 513), (513, 601), (300, 601)))
+    a, b = laid_out(a, layout[0]), laid_out(b, layout[1])
+    before = threads.num_threads()
+    threads.set_num_threads(count)
+    try:
+        out = c.copy()
+        assert gemm.matmul(a, b, out=out, add=True) is out
+    finally:
+        threads.set_num_threads(before)
+    assert np.array_equal(out, c + a @ b)
+
+
+def test_a_product_is_added_to_memory_that_the_kernel_cannot_write():
+    a, c = np.arange(9.0).reshape(3, 3), np.ones((3, 3))
+    gemm.matmul(a, np.eye(3), out=c.T, add=True)
+    assert np.array_equal(c, 1 + a.T)
+    both = a.copy()
+    gemm.matmul(both, both, out=both, add=True)
+    assert np.array_equal(both, a + a @ a)
+    gemm.matmul(np.ones((3, 0)), np.ones((0, 3)), out=both, add=True)
+    assert np.array_equal(both, a + a @ a)
+
+
+@pytest.mark.parametrize("backend", gemm.BACKENDS)
+def test_every_backend_writes_and_adds(backend):
+    a, out = np.arange(6.0).reshape(2, 3), np.full((2, 2), 7.0)
+    with gemm.matmul_backend(backend):
+        gemm.dispatch(a, a.T, out)
+        assert np.array_equal(out, [[5, 14], [14, 50]])
+        gemm.dispatch(a, a.T, out, True)
+    assert np.array_equal(out, [[10, 28], [28, 100]])
 
 
 def test_threads_that_multiply_at_once_get_the_same_bits():

@@ -2,6 +2,7 @@
 
 from .anomaly import AnomalyError, anomaly, calling_line
 from .backward import backward, unbroadcast
+from .deferred import Deferred
 from .explain import ShapeError
 from .guards import writable
 from .primitive import Node, Primitive, primitives

@@ -9,7 +9,8 @@ of 100,000 operations is a list of 100,000 nodes. At each node
     3. it is added to what has already arrived at that input: y = f(x) + h(x)  ⇒  dx = f'ᵀg + h'ᵀg;
     4. the node lets go of what it saved, so memory falls while the walk proceeds.
 
-Leaves accumulate into `.grad` across calls, as in PyTorch.
+Leaves accumulate into `.grad` across calls, as in PyTorch. A rule may return a `Deferred` gradient, which is then computed
+straight into the place of a leaf's.
 """
 
 import operator
@@ -18,6 +19,7 @@ import sys
 import numpy as np
 from numpy import ndarray
 
+from .deferred import Deferred
 from .primitive import Node
 from .state import STATE
 from .tensor import Tensor, as_array
@@ -110,6 +112,8 @@ def _visit(node, watchers):
     plan = node.plan
     for position, parent, gradient in zip(plan.positions, node.parents, plan.pull(g, node.saved, node.attributes)):
         if type(gradient) is not ndarray:
+            if type(gradient) is Deferred and not watchers and _fill(parent, gradient):
+                continue
             gradient = np.asarray(gradient)
         if watchers:
             for watcher in watchers:
@@ -154,6 +158,16 @@ def _add(node, gradient):
     else:
         node.g = node.g + gradient
     return node.g
+
+
+def _fill(leaf, deferred):
+    """Have a gradient computed into the buffer of a leaf that has one; whether that was possible."""
+    if type(leaf) is Node or leaf.buffer is None or leaf.grad is not None and leaf.grad is not leaf.buffer or \
+            deferred.shape != leaf.shape or deferred.dtype != leaf.dtype:
+        return False
+    deferred.fill(leaf.buffer, leaf.grad is not None)
+    leaf.grad = leaf.buffer
+    return True
 
 
 def _leave(leaf, gradient, g):

@@ -8,7 +8,7 @@ A token that occurs twice collects both gradients; a row whose token does not oc
 import numpy as np
 
 from .. import ops
-from ..engine import as_array
+from ..engine import Deferred, as_array
 from ._op import Fused, rows
 from .kernels import kernel
 
@@ -31,9 +31,12 @@ class Embedding(Fused):
     def forward(ids, weight): return weight[ids]
 
     def grad_weight(g, ids, weight):
-        dw = np.zeros(weight.shape, g.dtype)
-        scatter_rows(rows(g), np.ascontiguousarray(ids, np.int64).reshape(-1), dw)
-        return dw
+        def fill(dw, add):
+            if not add:
+                dw.fill(0)
+            scatter_rows(rows(g), np.ascontiguousarray(ids, np.int64).reshape(-1), dw)
+
+        return Deferred(weight.shape, g.dtype, fill)
 
     def samples(rng):
         yield np.array([1, 0, 1, 3]), rng.normal(size=(4, 3)), {}

@@ -9,6 +9,7 @@ a single large one, and the sum over the batch that dL/dW asks for happens insid
 import numpy as np
 
 from .. import ops
+from ..ops.gemm import deferred
 from ..ops.matmul import product
 from ._op import Fused, rows
 
@@ -27,7 +28,7 @@ class Linear(Fused):
 
     def grad_x(g, x, weight): return product(rows(g), weight).reshape(x.shape)
 
-    def grad_weight(g, x): return product(rows(g).T, rows(x))
+    def grad_weight(g, x): return deferred(rows(g).T, rows(x))
 
     def grad_bias(g): return rows(g).sum(axis=0)
 

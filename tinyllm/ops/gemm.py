@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from ..engine import threads
+from ..engine import Deferred, threads
 
 BACKENDS = ("numba", "blas", "auto")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -68,12 +68,12 @@ class matmul_backend:
         set_backend(self.former)
 
 
-def matmul(a, b, out=None):
+def matmul(a, b, out=None, add=False):
     """np.matmul by the kernel of this package, for operands of two axes or more.
 
     (..., M, K) @ (..., K, N) -> (..., M, N) in float32 or float64 (float64 if either is). Leading axes broadcast;
-    operands may have any strides and are not copied. `out` receives the result and may overlap the operands.
-    Raises ValueError for shapes that do not fit and TypeError for any other dtype.
+    operands may have any strides and are not copied. `out` receives the result and may overlap the operands; with `add`
+    the product is added to what is there. Raises ValueError for shapes that do not fit and TypeError for any other dtype.
 
     >>> matmul(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([[1., 2.],
@@ -91,14 +91,18 @@ def matmul(a, b, out=None):
     if out is not None and (out.shape != shape or out.dtype != dtype):
         raise ValueError(f"out holds {out.dtype} {out.shape}; this product is {dtype} {shape}")
     direct = out is not None and _kernel_can_write(out) and not (np.may_share_memory(out, a) or np.may_share_memory(out, b))
-    result = out if direct else np.empty(shape, dtype)
+    result, further = (out, add) if direct else (np.empty(shape, dtype), False)
     if a.shape[-1] == 0:
-        result.fill(0)                              # a sum of nothing
+        if not further:
+            result.fill(0)                          # a sum of nothing
     elif result.size:
-        _multiply(_readable(a, dtype), _readable(b, dtype), result)
+        _multiply(_readable(a, dtype), _readable(b, dtype), result, further)
     if out is None or direct:
         return result
-    out[...] = result
+    if add:
+        out += result
+    else:
+        out[...] = result
     return out
 
 
@@ -106,21 +110,21 @@ def _is_float(dtype):
     return dtype in FLOATS or dtype.newbyteorder("=") in FLOATS
 
 
-def _multiply(a, b, out):
+def _multiply(a, b, out, add):
     """Give the kernel four axes: fold the batch into the rows where one matrix b serves them all, loop beyond four."""
     if b.ndim == 2 < a.ndim and a.flags.c_contiguous and out.flags.c_contiguous:
         a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
     kernel = _kernel(out.dtype)
     if out.ndim == 2 and threads.num_threads() > 1 and out.size * a.shape[1] >= SHARED_PRODUCT:
-        return _share(kernel, a, b, out)
+        return _share(kernel, a, b, out, add)
     if out.ndim <= 4:
-        return kernel(_four_axes(a), _four_axes(b), _four_axes(out))
+        return kernel(_four_axes(a), _four_axes(b), _four_axes(out), add)
     a, b = (np.broadcast_to(x, out.shape[:-2] + x.shape[-2:]) for x in (a, b))
     for i in np.ndindex(out.shape[:-4]):
-        kernel(a[i], b[i], out[i])
+        kernel(a[i], b[i], out[i], add)
 
 
-def _share(kernel, a, b, out):
+def _share(kernel, a, b, out, add):
     """Cut the longer side of the product into a piece for each thread: every number is still the same sum in the same order."""
     count, across = threads.num_threads(), out.shape[1] >= out.shape[0]
     size = out.shape[across]
@@ -128,7 +132,7 @@ def _share(kernel, a, b, out):
 
     def piece(low, high):
         left, right, part = (a, b[:, low:high], out[:, low:high]) if across else (a[low:high], b, out[low:high])
-        kernel(_four_axes(left), _four_axes(right), _four_axes(part))
+        kernel(_four_axes(left), _four_axes(right), _four_axes(part), add)
 
     threads.run([partial(piece, low, high) for low, high in zip(bounds, bounds[1:]) if low < high])
 
@@ -151,15 +155,23 @@ def _four_axes(x):
     return x if x.ndim == 4 else x.reshape((1,) * (4 - x.ndim) + x.shape)
 
 
-def dispatch(a, b):
+def dispatch(a, b, out=None, add=False):
     """a @ b with np.matmul's semantics (any dtype, 1-D operands too), by the backend in force.
+
+    `out` receives the result; with `add` the product is added to what is there.
 
     >>> dispatch(np.array([1, 2]), np.array([3, 4]))
     np.int64(11)
     """
-    if _chosen == "blas" or a.ndim < 2 or b.ndim < 2 or (_chosen == "auto" and not prefers_numba(a.shape, b.shape)):
-        return np.matmul(a, b)
-    return matmul(a, b) if a.dtype in FLOATS and b.dtype in FLOATS else np.matmul(a, b)
+    if _chosen != "blas" and a.ndim >= 2 and b.ndim >= 2 and (_chosen == "numba" or prefers_numba(a.shape, b.shape)) and \
+            a.dtype in FLOATS and b.dtype in FLOATS:
+        return matmul(a, b, out, add)
+    return np.add(out, np.matmul(a, b), out=out) if add else np.matmul(a, b, out=out)
+
+
+def deferred(a, b):
+    """a @ b for two matrices, computed where it is wanted: a `Deferred` gradient."""
+    return Deferred((a.shape[0], b.shape[1]), a.dtype, partial(dispatch, a, b))
 
 
 def prefers_numba(a_shape, b_shape, threads=None):

@@ -263,10 +263,10 @@ def ceiling(a, panel, start, c, times):
                      c, 0, c.strides[0], c.shape[0], c.shape[1], False)
 
 
-def multiply(a, b, c):
-    """c = a @ b slice by slice: a (1 or G, 1 or H, M, K), b (1 or G, 1 or H, K, N), c (G, H, M, N), rows of c contiguous.
+def multiply(a, b, c, add):
+    """c = a @ b (c += a @ b if `add`), slice by slice: a (1 or G, 1 or H, M, K), b (1 or G, 1 or H, K, N), c (G, H, M, N).
 
-    Five loops as in the papers: blocks of columns, blocks of k, blocks of rows, panels of a block, tiles of a panel.
+    Rows of c are contiguous. Five loops as in the papers: blocks of columns, blocks of k, blocks of rows, panels of a block, tiles of a panel.
     """
     rows, depth, columns, size = c.shape[2], a.shape[3], c.shape[3], c.itemsize
     width = TILE.vectors * TILE.vector_bytes // size
@@ -296,10 +296,10 @@ def multiply(a, b, c):
                                 if leaps:
                                     a_at = (a_start + (i - i0) * (k1 - k0)) * size
                                     micro_kernel(k1 - k0, a_panels, a_at, size, TILE.rows * size,
-                                                 panels, panel_at, result, c_at, c_row, high, wide, k0 == 0)
+                                                 panels, panel_at, result, c_at, c_row, high, wide, k0 == 0 and not add)
                                 else:
                                     micro_kernel(k1 - k0, left, i * a_row + k0 * a_step, a_row, a_step,
-                                                 panels, panel_at, result, c_at, c_row, high, wide, k0 == 0)
+                                                 panels, panel_at, result, c_at, c_row, high, wide, k0 == 0 and not add)
 
 
 @cache
@@ -307,5 +307,5 @@ def kernel(name):
     """`multiply` compiled for "float32" or "float64": one version takes every layout, read-only operands too."""
     number = getattr(types, name)
     operand = types.Array(number, 4, "A", readonly=True)
-    compiled = njit(types.void(operand, operand, types.Array(number, 4, "A")), nogil=True, cache=True, error_model="numpy")
+    compiled = njit(types.void(operand, operand, types.Array(number, 4, "A"), types.boolean), nogil=True, cache=True, error_model="numpy")
     return compiled(multiply)
