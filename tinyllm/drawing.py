@@ -135,7 +135,7 @@ def numbers(matrix, rows=None, columns=None, title="", digits=2, top=None):
     m = np.atleast_2d(np.asarray(matrix, np.float64))
     rows, columns = ([str(name) for name in names or ()] for names in (rows, columns))
     top = float(np.nanmax(np.abs(m), initial=0)) if top is None else top
-    words = [["" if np.isnan(v) else f"{v:.{digits}f}" for v in row] for row in m]
+    words = [["" if np.isnan(v) else f"{round(v, digits) + 0:.{digits}f}" for v in row] for row in m]
     wide = LETTER * max(len(w) for w in itertools.chain(*words, columns)) + 12
     left, above = 4 + (LETTER * max(map(len, rows)) + 10 if rows else 0), 20 + 16 * bool(columns)
     body = _text(2, 12, title, kind="title")
