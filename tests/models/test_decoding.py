@@ -3,61 +3,130 @@
 import numpy as np
 import pytest
 
-from tinyllm.engine import no_grad
-from tinyllm.engine.random import manual_seed
+from families import TOYS, text, toy
+from tinyllm.engine import no_grad, threads
+from tinyllm.engine.random import Generator
 from tinyllm.engine.state import fused
-from tinyllm.models import Llama, LlamaConfig
-from tinyllm.models.decoding import matrix_times, step_for
+from tinyllm.models import Llama, LlamaConfig, decoding
+from tinyllm.models.decoding import step_for
+from tinyllm.nn.lora import lora
+from tinyllm.weights.int8 import quantized
 
-SIZES = dict(vocab_size=23, n_layer=2, n_head=4, n_kv_head=2, n_embd=24, ffn_dim=40, block_size=12)
-
-
-def model_of(dtype=np.float64, **changes):
-    manual_seed(0)
-    model = Llama(LlamaConfig(**{**SIZES, **changes}))
-    for p in model.parameters():
-        p.data = (20 * p.data if p.ndim > 1 else p.data + 0.1).astype(dtype)
-    return model.eval()
+STEPPED = [name for name in TOYS if not name.startswith("deepseek")]
 
 
-def logits_one_by_one(model, ids, **cache):
-    cache = model.make_cache(1, 12)
+def one_by_one(model, ids, prompt=3):
+    """(logits (1, T, V) of a prompt and then of a token at a time, the cache)."""
+    cache = model.make_cache(1, ids.shape[1])
     with no_grad():
-        first = model(ids[:, :3], cache=cache).numpy()
-        rest = [model(ids[:, i:i + 1], cache=cache).numpy() for i in range(3, ids.shape[1])]
+        first = model(ids[:, :prompt], cache=cache).numpy()
+        rest = [model(ids[:, i:i + 1], cache=cache).numpy() for i in range(prompt, ids.shape[1])]
     return np.concatenate([first, *rest], axis=1), cache
 
 
-@pytest.mark.parametrize("changes", [{}, {"n_kv_head": 4}, {"n_kv_head": 1, "tied": False}, {"rope_interleaved": True},
-                                     {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, {"head_dim": 10}])
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 2e-4)])
-def test_logits_are_those_of_the_whole_text(changes, dtype, tolerance):
-    model = model_of(dtype, **changes)
-    ids = np.random.default_rng(0).integers(0, 23, (1, 12))
-    stepped, cache = logits_one_by_one(model, ids)
-    assert cache.step is not None and cache.length == 12
+def whole(model, ids):
     with no_grad(), fused(False):
-        whole = model(ids).numpy()
-    np.testing.assert_allclose(stepped, whole, rtol=tolerance, atol=tolerance * np.abs(whole).max())
+        return model(ids).numpy()
 
 
-@pytest.mark.parametrize("changes", [{"qk_norm": True}, {"bias": True}, {"window": 4}])
-def test_where_it_does_not_apply_the_layers_serve(changes):
-    model = model_of(**changes)
-    ids = np.random.default_rng(0).integers(0, 23, (1, 12))
-    stepped, cache = logits_one_by_one(model, ids)
-    assert step_for(model, cache) is None
-    with no_grad():
-        np.testing.assert_allclose(stepped, model(ids).numpy(), rtol=1e-10, atol=1e-10)
+def assert_close(actual, expected, tolerance):
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", STEPPED)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_logits_are_those_of_the_definitions_on_the_whole_text(name, dtype, tolerance):
+    model = toy(name, dtype).eval()
+    stepped, cache = one_by_one(model, text(1, 12))
+    assert cache.step is not None and cache.length == 12
+    assert_close(stepped, whole(model, text(1, 12)), tolerance)
+
+
+@pytest.mark.parametrize("changes", [{"n_kv_head": 1, "tied": False}, {"rope_interleaved": True}, {"head_dim": 10}, {"head_dim": 16},
+                                     {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, {"ffn_dim": 40}])
+def test_llamas_of_other_shapes(changes):
+    model = toy("llama", **changes).eval()
+    assert_close(one_by_one(model, text(1, 12))[0], whole(model, text(1, 12)), 1e-12)
+
+
+@pytest.mark.parametrize("head_dim", [4, 8, 48])
+def test_attention_in_eights_and_what_is_left_over(head_dim):
+    model = toy("llama", head_dim=head_dim, block_size=100).eval()
+    assert_close(one_by_one(model, text(1, 100))[0], whole(model, text(1, 100)), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama3", "qwen"])
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_int8_weights_stay_int8(name, width):
+    light = quantized(toy(name, np.float32, n_embd=width))
+    stepped, cache = one_by_one(light, text(1, 12))
+    assert any(array.dtype == np.int8 for array in cache.step.arrays)
+    assert_close(stepped, whole(light, text(1, 12)), 1e-5)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_number_of_threads_changes_no_bit(monkeypatch, int8):
+    model = toy("llama3", np.float32, n_embd=256, n_kv_head=2, ffn_dim=320).eval()
+    model, before = quantized(model) if int8 else model, threads.num_threads()
+    monkeypatch.setattr(decoding, "SHARED", 0)
+    monkeypatch.setattr(decoding, "PIECE", 4e3)
+    try:
+        results = []
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            results += [one_by_one(model, text(1, 12))[0] for _ in range(20)]
+    finally:
+        threads.set_num_threads(before)
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_a_small_model_is_left_to_one_thread():
+    small, large = (Llama(LlamaConfig(vocab_size=11, n_layer=1, n_head=4, n_embd=n, block_size=8), Generator(0)).eval() for n in (64, 512))
+    assert not step_for(small, small.make_cache(1, 8)).large
+    assert step_for(large, large.make_cache(1, 8)).large
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_adapted_maps_are_left_to_the_layers(name):
+    model = toy(name)
+    lora(model, 2)
+    stepped, cache = one_by_one(model.eval(), text(1, 12))
+    assert cache.step is None
+    assert_close(stepped, whole(model, text(1, 12)), 1e-10)
 
 
 def test_rows_with_padding_and_definitions_are_left_to_the_layers():
-    model = model_of()
+    model = toy("llama").eval()
     assert step_for(model, model.make_cache(2, 12)) is None
     assert step_for(model, model.make_cache(1, 12, pad=np.array([2]))) is None
     with fused(False):
         assert step_for(model, model.make_cache(1, 12)) is None
 
 
-def test_the_matrix_vector_product_is_vectorised():
-    assert any(instruction in matrix_times.assembly(np.float32) for instruction in ("fmadd231ps", "fmadd213ps", "mulps", "fmla"))
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_what_is_wrong_is_said_as_by_the_layers(name):
+    model = toy(name).eval()
+    cache = model.make_cache(1, 2)
+    with no_grad():
+        with pytest.raises((ValueError, IndexError), match="99"):
+            model(np.array([[99]]), cache=cache)
+        model(np.array([[1]]), cache=cache)
+        model(np.array([[1]]), cache=cache)
+        with pytest.raises(ValueError, match="2 positions, 2 filled"):
+            model(np.array([[1]]), cache=cache)
+
+
+def test_a_cache_that_was_cropped_or_took_another_row_goes_on():
+    model, ids = toy("llama").eval(), text(1, 8)
+    expected = whole(model, ids)
+    cache = model.make_cache(1, 8)
+    with no_grad():
+        for _ in range(2):
+            for i in range(8):
+                logits = model(ids[:, i:i + 1], cache=cache).numpy()
+                assert_close(logits[:, 0], expected[:, i], 1e-12)
+            cache.crop(0)
+        model(ids[:, :3], cache=cache)
+        cache.select(np.array([0, 0]))
+        cache.select(np.array([1]))
+        assert_close(model(ids[:, 3:4], cache=cache).numpy()[:, 0], expected[:, 3], 1e-12)

@@ -1,137 +1,242 @@
-"""One token at a time, one row: a block of a Llama in one compiled call.
+"""One token at a time, one row: a model's step as a list of operations for a compiled loop.
 
-Drawing text multiplies matrices by single vectors. Each weight is read once for two operations, so the memory sets the
-speed, and for small models everything around it: a block is some twenty operations of a microsecond each in Python. Here
-it is one kernel, the same arithmetic as `nn.Block` step by step:
+Drawing text multiplies matrices by single vectors. Each weight is read once for two operations, so the memory sets the speed, and
+for small models everything around it: a block is some twenty operations of a microsecond each in Python. Here a model is written
+down once as a `Program`, the same arithmetic as its layers step by step, and each token is one call of fused/token_step.py:
 
-    h = rms_norm(x);  q, k, v = qkv h, q and k turned;  k, v go into the cache
+    h = norm1(x);  q, k, v = qkv h;  q and k turned;  k, v go into the cache
     x += proj · attention(q, all keys, all values)
-    h = rms_norm(x);  x += down · (silu(gate h) · up h)
+    h = norm2(x);  x += mlp(h)
 
-`step_for(model, cache)` gives the function that does it, or None where something is asked for that the kernel does not do
-(biases, windows, padding, norms of queries, 8-bit or adapted maps, float16): then the layers themselves serve. Vectors are
-multiplied row by row, for a core reads one stream of memory faster than several.
+`step_for(model, cache)` gives the function that does it, or None where something is asked for that no program is written for
+(padding, several rows, adapted maps, float16): then the layers themselves serve. Weights of 8 bits stay what they are. Models of less
+than 5 MB are computed by one thread, for others the threads of `set_num_threads` share each operation; the numbers are the same.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache as cached
 
 import numpy as np
 
-from ..engine import STATE
-from ..fused.kernels import PRECISIONS, kernel
-from ..fused.vector_math import exp, largest
-from ..nn import Linear, RMSNorm
+from ..engine import STATE, Tensor, threads
+from ..fused import token_step as ops
+from ..fused.kernels import PRECISIONS
+from ..nn import Attention, LayerNorm, Linear, RMSNorm, SwiGLU
+
+SHARED = 5e6        # bytes of weights from which several threads are faster than one
+PIECE = 64e3        # bytes of weights that are worth a piece, unless a matrix has so many that MANY are enough
+MANY = 64
+LINE = 16           # vectors begin at a multiple of so many numbers
 
 
-@kernel("in2 in1 out1")
-def matrix_times(weight, x, y):
-    """y = weight @ x"""
-    for i in range(weight.shape[0]):
-        row, total = weight[i], x.dtype.type(0)
-        for j in range(row.size):
-            total += row[j] * x[j]
-        y[i] = total
+class Unsuited(Exception):
+    """A part of a model for which no operation is written."""
 
 
-@kernel("in1 in1 number out1")
-def scaled(x, weight, eps, y):
-    """y = rms_norm(x)"""
-    square = x.dtype.type(0)
-    for i in range(x.size):
-        square += x[i] * x[i]
-    r = x.dtype.type(1) / np.sqrt(square / x.dtype.type(x.size) + eps)
-    for i in range(x.size):
-        y[i] = x[i] * r * weight[i]
+class Program:
+    """Operations for `token_step.run`, as they are added; vectors are their places in one array."""
+
+    def __init__(self, dtype):
+        self.dtype, self.rows, self.numbers, self.size, self.arrays, self.weights = dtype, [], [], 0, [], 0
+
+    def vector(self, n):
+        """Room for `n` numbers."""
+        place, self.size = self.size, self.size + -(-n // LINE) * LINE
+        return place
+
+    def add(self, op, *, units=1, bytes=0, number=0.0, beside=False, **columns):
+        """An operation of so many rows or heads; `beside`: it needs nothing that the one before it makes."""
+        row = np.zeros(ops.COLUMNS, np.int64)
+        pieces = max(1, min(units, MANY, int(bytes / PIECE)))
+        row[[ops.OP, ops.UNITS, ops.CHUNK]] = op, units, -(-units // pieces)
+        first = self.rows[-1][ops.FIRST] + _pieces(self.rows[-1]) if self.rows else 0
+        row[ops.FIRST], row[ops.NEEDS] = first, self.rows[-1][ops.NEEDS] if beside else first
+        for name, value in columns.items():
+            row[getattr(ops, name.upper())] = value
+        self.rows.append(row)
+        self.numbers.append(number)
+        self.weights += bytes
+
+    def address(self, array):
+        """Where an array of the program's precision begins, which is kept alive; 0 for None."""
+        if array is None:
+            return 0
+        if array.dtype != self.dtype or not array.flags.c_contiguous:
+            raise Unsuited
+        self.arrays.append(array)
+        return array.ctypes.data
+
+    def row(self, embedding, y, *, position=False, add=False):
+        """y = the row of a table of the token, or of its position."""
+        self.add(ops.ROW, y=y, size=embedding.weight.shape[1], weight=self.address(embedding.weight.data), index=position, add=add)
+
+    def norm(self, layer, x, y, units=1):
+        """y = norm(x), of each of `units` vectors one behind the other."""
+        op = {RMSNorm: ops.RMS_NORM, LayerNorm: ops.LAYER_NORM}.get(type(layer))
+        if op is None:
+            raise Unsuited
+        bias = getattr(layer, "bias", None)
+        self.add(op, units=units, number=layer.eps, x=x, y=y, size=layer.weight.size, weight=self.address(layer.weight.data),
+                 bias=self.address(None if bias is None else bias.data))
+
+    def linear(self, layer, x, y=None, **columns):
+        """y = layer(x), or y += layer(x) with `add`, in whatever precision its matrix is; returns y, room that is made for None."""
+        columns.update(x=x, bias=self.address(None if layer.bias is None else layer.bias.data))
+        q = getattr(layer, "quantized", None)
+        if q is None:
+            return self.matrix(_weight(layer), y, **columns)
+        self.arrays.append(q)
+        y = self.vector(len(q)) if y is None else y
+        self.add(ops.LINEAR_INT8, units=len(q), bytes=q.nbytes + layer.scales.nbytes, y=y, size=q.shape[1], weight=q.ctypes.data,
+                 scales=self.address(layer.scales), group=q.shape[1] // layer.scales.shape[1], **columns)
+        return y
+
+    def matrix(self, weight, y=None, **columns):
+        """`linear` for a matrix as it stands."""
+        y = self.vector(len(weight)) if y is None else y
+        self.add(ops.LINEAR, units=len(weight), bytes=weight.nbytes, y=y, size=weight.shape[1], weight=self.address(weight), **columns)
+        return y
+
+    def attention(self, layer, x, y, rotation, kept):
+        """y += layer(x): `kept` are the cache's arrays of keys and values, (1, K, S, D)."""
+        if type(layer) is not Attention or layer.read_out is not None:
+            raise Unsuited
+        H, K, D = layer.n_head, layer.n_kv_head, layer.head_size
+        (keys, values), slots = map(self.address, kept), kept[0].shape[2]
+        packed, mixed, scratch = self.linear(layer.qkv, x), self.vector(H * D), self.vector(H * slots)
+        key, value = packed + H * D, packed + (H + K) * D
+        if layer.q_norm is not None:
+            self.norm(layer.q_norm, packed, packed, units=H)
+            self.norm(layer.k_norm, key, key, units=K)
+        self.rotate(rotation, packed, H + K, D, D)
+        self.remember(keys, slots, key, K, D)
+        self.remember(values, slots, value, K, D, beside=True)
+        self.add(ops.ATTEND, units=H, bytes=H * PIECE, number=1 / math.sqrt(D), x=packed, y=mixed, size=D, weight=keys, values=values,
+                 slots=slots, step=D, value_step=D, value_size=D, sharing=H // K, scratch=scratch)
+        self.weights -= H * PIECE
+        self.linear(layer.proj, mixed, y, add=True)
+
+    def rotate(self, rotation, x, heads, size, step):
+        """Turn the first `size` numbers of each head, in place; heads begin `step` apart."""
+        if rotation is not None:
+            cos, sin = self.address(rotation.cos), self.address(rotation.sin)
+            self.add(ops.ROTATE, units=heads, x=x, size=size, step=step, weight=cos, bias=sin, pairs=rotation.interleaved)
+
+    def remember(self, kept, slots, x, heads, size, beside=False):
+        """Put a vector for each head into the cache."""
+        self.add(ops.REMEMBER, units=heads, x=x, size=size, step=size, weight=kept, slots=slots, beside=beside)
+
+    def mlp(self, layer, x, y):
+        """y += layer(x), for a SwiGLU or a GPT's."""
+        if type(layer) is SwiGLU:
+            gate = self.linear(layer.gate, x)
+            up = self.linear(layer.up, x, beside=True)
+            self.add(ops.GATE, x=up, y=gate, size=up - gate)
+            self.linear(layer.down, gate, y, add=True)
+        elif hasattr(layer, "approximate"):
+            hidden = self.linear(layer.fc, x)
+            self.add(ops.GELU_TANH if layer.approximate == "tanh" else ops.GELU_ERF, y=hidden, size=self.size - hidden)
+            self.linear(layer.proj, hidden, y, add=True)
+        else:
+            raise Unsuited
+
+    def table(self):
+        """What `token_step.run` reads: (rows, numbers)."""
+        end = np.zeros(ops.COLUMNS, np.int64)
+        end[ops.FIRST] = self.rows[-1][ops.FIRST] + _pieces(self.rows[-1])
+        return np.stack([*self.rows, end]), np.array(self.numbers, self.dtype)
 
 
-@kernel("out1 in1 in2 in2 in1 in2 in2 in2 in1 in1 outview3 outview3 int int int number number number")
-def block_step(x, norm1, qkv, proj, norm2, gate, up, down, cos, sin, keys, values, position, heads, interleaved, eps1, eps2, scale):
-    """x (C,) through one block, in place; keys and values (K, S, D) hold the positions before and receive this one."""
-    kv_heads, D = keys.shape[0], keys.shape[2]
-    h, packed, mixed = np.empty_like(x), np.empty(qkv.shape[0], x.dtype), np.zeros(heads * D, x.dtype)
-    scaled(x, norm1, eps1, h)
-    matrix_times(qkv, h, packed)
-    for n in range(heads + kv_heads):
-        head = packed[n * D:(n + 1) * D]
-        for i in range(D // 2):
-            first, second = (2 * i, 2 * i + 1) if interleaved else (i, i + D // 2)
-            a, b = head[first], head[second]
-            head[first], head[second] = a * cos[i] - b * sin[i], a * sin[i] + b * cos[i]
-    for n in range(kv_heads):
-        for d in range(D):
-            keys[n, position, d] = packed[(heads + n) * D + d]
-            values[n, position, d] = packed[(heads + kv_heads + n) * D + d]
-    weights = np.empty(position + 1, x.dtype)
-    for n in range(heads):
-        query, y, kv = packed[n * D:(n + 1) * D], mixed[n * D:(n + 1) * D], n // (heads // kv_heads)
-        for s in range(position + 1):
-            total = x.dtype.type(0)
-            for d in range(D):
-                total += query[d] * keys[kv, s, d]
-            weights[s] = total * scale
-        top, total = largest(weights), x.dtype.type(0)
-        for s in range(position + 1):
-            e = exp(weights[s] - top)
-            weights[s] = e
-            total += e
-        for s in range(position + 1):
-            share = weights[s] / total
-            for d in range(D):
-                y[d] += share * values[kv, s, d]
-    matrix_times(proj, mixed, h)
-    for i in range(x.size):
-        x[i] += h[i]
-    scaled(x, norm2, eps2, h)
-    gated, upped = np.empty(gate.shape[0], x.dtype), np.empty(gate.shape[0], x.dtype)
-    matrix_times(gate, h, gated)
-    matrix_times(up, h, upped)
-    for i in range(gated.size):
-        gated[i] = gated[i] / (x.dtype.type(1) + exp(-gated[i])) * upped[i]
-    matrix_times(down, gated, h)
-    for i in range(x.size):
-        x[i] += h[i]
+def _weight(layer):
+    if type(layer) is not Linear:
+        raise Unsuited
+    return layer.weight.data
+
+
+def _pieces(row):
+    return -(-row[ops.UNITS] // row[ops.CHUNK])
+
+
+def program_for(model, cache):
+    """(Program, where its logits are): a GPT's or a Llama's token over this cache; Unsuited for another model."""
+    dtype = cache.layers[0][0].dtype
+    if dtype not in PRECISIONS or not {"wte", "blocks", "norm", "head"} <= vars(model).keys():
+        raise Unsuited
+    program = Program(dtype)
+    x, h = (program.vector(model.wte.weight.shape[1]) for _ in range(2))
+    rotation = model.rotary.at(np.arange(cache.capacity), dtype) if hasattr(model, "rotary") else None
+    program.row(model.wte, x)
+    if hasattr(model, "wpe"):
+        program.row(model.wpe, x, position=True, add=True)
+    for block, kept in zip(model.blocks, cache.layers):
+        before, after = (h, x) if block.norm_first else (x, None)
+        if block.norm_first:
+            program.norm(block.norm1, x, h)
+        program.attention(block.attn, before, x, rotation, kept)
+        program.norm(*((block.norm2, x, h) if block.norm_first else (block.norm1, x, x)))
+        program.mlp(block.mlp, before, x)
+        if not block.norm_first:
+            program.norm(block.norm2, x, x)
+    if model.norm is not None:
+        program.norm(model.norm, x, h)
+        x = h
+    return program, program.matrix(model.wte.weight.data, x=x) if model.head is None else program.linear(model.head, x)
 
 
 class Step:
-    """`step(id)`: logits (V,) after one more token; keys and values go into `cache`, whose length the caller advances."""
+    """`step(id)`: logits (V,) after one more token; keys and values go into `cache`, which is one longer then."""
 
     def __init__(self, model, cache):
-        self.cache, self.table, self.norm = cache, model.wte.weight.data, model.norm
-        self.head = self.table if model.head is None else model.head.weight.data
-        self.rotation = model.rotary.at(np.arange(cache.capacity), self.table.dtype)
-        self.blocks = [_weights(block) for block in model.blocks]
+        program, logits = program_for(model, cache)
+        self.cache, self.layers, self.arrays = cache, cache.layers, program.arrays
+        self.rows, self.numbers = program.table()
+        self.work = np.zeros(program.size, program.dtype)
+        self.logits = self.work[logits:logits + model.config.vocab_size]
+        self.shared = np.zeros(40, np.int64)
+        self.address = self.shared.ctypes.data + -self.shared.ctypes.data % 64
+        self.cells = self.shared[(self.address - self.shared.ctypes.data) // 8:]
+        self.run = ops.compiled(program.dtype)
+        self.large, self.helpers = program.weights >= SHARED, []
 
     def __call__(self, token):
-        x, h, logits = (np.empty(n, self.table.dtype) for n in (*[self.table.shape[1]] * 2, len(self.head)))
-        x[:] = self.table[token]
-        cos, sin, interleaved = self.rotation
-        at = self.cache.length
-        for (arrays, (heads, eps1, eps2, scale)), (keys, values) in zip(self.blocks, self.cache.layers):
-            block_step(x, *arrays, cos[at], sin[at], keys[0], values[0], at, heads, interleaved, eps1, eps2, scale)
-        scaled(x, self.norm.weight.data, self.norm.eps, h)
-        matrix_times(self.head, h, logits)
-        return logits
+        """The logits, in an array that the next call writes again."""
+        self.cells[16], self.cells[24], self.cells[8] = token, self.cache.length, 0
+        self.cells[0] = 0
+        if self.large and (count := threads.num_threads()) > 1:
+            self.helpers = [helper for helper in self.helpers if not helper.done()]
+            for _ in range(count - 1 - len(self.helpers)):
+                self.helpers.append(_helpers(count - 1).submit(self.take_part, True))
+        self.take_part(False)
+        self.cache.advance(1)
+        return self.logits
+
+    def take_part(self, helper):
+        self.run(self.work, self.numbers, self.rows, self.address, helper)
 
 
-def _weights(block):
-    attn, mlp = block.attn, block.mlp
-    arrays = [m.weight.data for m in (block.norm1, attn.qkv, attn.proj, block.norm2, mlp.gate, mlp.up, mlp.down)]
-    return arrays, (attn.n_head, block.norm1.eps, block.norm2.eps, 1 / math.sqrt(attn.head_size))
+@cached
+def _helpers(count):
+    return ThreadPoolExecutor(count, thread_name_prefix="tinyllm-step")
 
 
 def step_for(model, cache):
-    """The compiled step of a Llama with this cache, made once for the cache; None where it does not apply."""
-    if not STATE.fused or STATE.watchers or cache.batch != 1 or cache.pad is not None:
+    """The compiled step of a model with this cache, made once for the cache; None where it does not apply."""
+    if not STATE.fused or STATE.watchers or cache.batch != 1 or cache.pad is not None or cache.length >= cache.capacity:
         return None
-    if not hasattr(cache, "step"):
-        cache.step = Step(model, cache) if _suits(model, cache) else None
-    return cache.step
+    step = getattr(cache, "step", None)
+    if step is None or step.layers is not cache.layers:
+        try:
+            step = Step(model, cache)
+        except Unsuited:
+            step = None
+        cache.step = step
+    return step
 
 
-def _suits(model, cache):
-    maps = [m for block in model.blocks for m in (block.attn.qkv, block.attn.proj, block.mlp.gate, block.mlp.up, block.mlp.down)]
-    maps += [] if model.head is None else [model.head]
-    arrays = [p.data for p in model.parameters()]
-    return (all(type(m) is Linear and m.bias is None for m in maps) and cache.windows == [None] * len(cache.windows)
-            and all(block.attn.q_norm is None and block.attn.read_out is None and type(block.norm1) is RMSNorm for block in model.blocks)
-            and {a.dtype for a in arrays} == {cache.layers[0][0].dtype} <= set(PRECISIONS) and all(a.flags.c_contiguous for a in arrays))
+def one_token(model, ids, cache):
+    """`model(ids, cache)` by the compiled step, a Tensor (1, 1, V), where it applies to these `ids` (B, T); else None."""
+    if cache is None or ids.shape != (1, 1) or model.training or not 0 <= ids[0, 0] < model.config.vocab_size:
+        return None
+    step = step_for(model, cache)
+    return None if step is None else Tensor(step(ids[0, 0])[None, None].copy())

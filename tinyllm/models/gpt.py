@@ -30,6 +30,7 @@ from ..errors import UserError
 from ..nn import Attention, Block, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, ModuleList, init
 from ..nn import functional as F
 from .base import Config, LanguageModel, positions
+from .decoding import one_token
 
 ACTIVATIONS = {"gelu_tanh": "tanh", "gelu": "none"}
 
@@ -160,6 +161,8 @@ class GPT(LanguageModel):
 
     def forward(self, ids, cache=None):
         ids = self.checked(ids, cache)
+        if (logits := one_token(self, ids, cache)) is not None:
+            return logits                                               # the same, compiled for one token
         x = self.wte(ids) + self.wpe(positions(ids, cache))             # (B, T, C) + (T, C)
         x = self.dropout(x)                                             # (B, T, C)
         for block in self.blocks:

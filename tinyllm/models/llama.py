@@ -22,12 +22,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import Tensor
 from ..errors import UserError
 from ..nn import Attention, Block, Dropout, Embedding, KVCache, Linear, ModuleList, RMSNorm, RotaryPositions, SwiGLU, init, swiglu_width
 from ..nn.positions import checked_scaling
 from .base import Config, LanguageModel, positions
-from .decoding import step_for
+from .decoding import one_token
 
 
 def _llama3_scaling(factor):
@@ -165,10 +164,8 @@ class Llama(LanguageModel):
 
     def forward(self, ids, cache=None):
         ids = self.checked(ids, cache)
-        if cache is not None and ids.shape == (1, 1) and not self.training and (step := step_for(self, cache)):
-            logits = step(ids[0, 0])                                        # the same, compiled for one token
-            cache.advance(1)
-            return Tensor(logits[None, None])
+        if (logits := one_token(self, ids, cache)) is not None:
+            return logits                                                   # the same, compiled for one token
         x = self.dropout(self.wte(ids))                                     # (B, T, C)
         rotation = self.rotary.at(positions(ids, cache), x.dtype)
         for block in self.blocks:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..engine import STATE, Tensor, no_grad
 from ..fused.kernels import kernel
+from ..fused.token_step import int8_matrix_times
 from ..nn import Linear, Module
 from ..nn import functional as F
 
@@ -59,17 +60,9 @@ def dequantize(q, scales):
 @kernel("in2 byte2 in2 out2")
 def multiply(x, q, scales, y):
     """y[n, o] = Σ_g scales[o, g] · Σ over the columns j of group g of x[n, j] · q[o, j]."""
-    size = q.shape[1] // scales.shape[1]
     for o in range(q.shape[0]):
         for n in range(x.shape[0]):
-            total = x.dtype.type(0)
-            for g in range(scales.shape[1]):
-                some, small = x[n, g * size:(g + 1) * size], q[o, g * size:(g + 1) * size]
-                part = x.dtype.type(0)
-                for j in range(size):
-                    part += some[j] * x.dtype.type(small[j])
-                total += part * scales[o, g]
-            y[n, o] = total
+            int8_matrix_times(x[n], q[o], scales[o], q.shape[1] // scales.shape[1], y[n, o:o + 1])
 
 
 class Int8Linear(Module):

@@ -1,0 +1,271 @@
+"""A list of operations on vectors, done by one compiled loop and, where it is worth it, by several threads.
+
+Drawing text multiplies matrices by single vectors: some ten operations a layer, of a microsecond each for a small model, so a call of
+Python for each would take longer than the work. Here a model's token is a table, a row for each operation (models/decoding.py makes
+it), and `run` goes through the table:
+
+    row             y = row of a table: of the token, or of its position
+    rms_norm        y = rms_norm(x) · w             layer_norm      y = layer_norm(x) · w + b
+    linear          y = W x + b, or y += W x + b    linear_int8     the same, W in int8
+    rotate          rotary positions, in place      remember        a vector for each head into the cache
+    attend          attention to what the cache holds
+    gate            y = silu(y) · x                 gelu_tanh, gelu_erf     in place
+
+x and y are parts of one array, `work`. Every operation is cut into pieces of whole rows or heads, and the pieces of all operations
+are numbered. A thread takes the next number from a counter, waits until all that the piece needs is done, and does it. So nobody waits
+for a thread that does not come, as on a busy machine: the others take its pieces. Each number of a result is computed in one piece by
+the same instructions, whatever the number of threads. Who has to wait looks for some microseconds, then naps.
+
+`shared` is the address of the counters that all threads see, a cache line (8 int64) apart: the next piece, how many are done, the
+token and its position.
+"""
+
+import numpy as np
+
+from . import eight_rows, memory
+from .eight_rows import ROWS, add_eights, eight_dots
+from .gelu import gelu_erf, gelu_tanh
+from .kernels import kernel
+from .memory import array_at, bytes_at, fetch_add, nap, peek
+from .vector_math import exp, largest
+
+# operations
+ROW, RMS_NORM, LAYER_NORM, LINEAR, LINEAR_INT8, ROTATE, REMEMBER, ATTEND, GATE, GELU_TANH, GELU_ERF = range(11)
+
+# columns of the table; the last row has FIRST alone, the number of all pieces
+(OP, FIRST, NEEDS, UNITS, CHUNK,    # its first piece; pieces that must be done before; rows or heads, and how many of them make a piece
+ X, Y, SIZE,                        # where x and y begin in `work`; numbers in x (of a head, where there are heads)
+ WEIGHT, BIAS, SCALES, GROUP,       # addresses, 0 for no bias; columns of int8 to a scale
+ ADD, INDEX,                        # add to y; the row of a table is the token's (0) or the position's (1)
+ PAIRS,                             # rotate: 1 for (2i, 2i + 1), 0 for (i, i + D/2)
+ SLOTS, STEP, VALUES, VALUE_SIZE, VALUE_STEP, SHARING, SCRATCH) = range(22)     # attend: see there
+COLUMNS = 22
+
+NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`
+NEAR = 4096                                         # numbers of values that are worked on at a time, while the caches have them
+LOOKS = 4000                                        # how often a waiting thread looks before it naps: some microseconds
+NAPS = 100                                          # how many naps a helper takes after a token before it leaves
+
+
+@kernel("in1 in1 number out1")
+def rms_norm(x, weight, eps, y):
+    """y = x / √(mean(x²) + eps) · weight"""
+    square = x.dtype.type(0)
+    for i in range(x.size):
+        square += x[i] * x[i]
+    r = x.dtype.type(1) / np.sqrt(square / x.dtype.type(x.size) + eps)
+    for i in range(x.size):
+        y[i] = x[i] * r * weight[i]
+
+
+@kernel("in1 in1 number out1")
+def layer_norm(x, weight, eps, y):
+    """y = (x - mean) / √(var + eps) · weight"""
+    total, square = x.dtype.type(0), x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i]
+    mean = total / x.dtype.type(x.size)
+    for i in range(x.size):
+        square += (x[i] - mean) * (x[i] - mean)
+    r = x.dtype.type(1) / np.sqrt(square / x.dtype.type(x.size) + eps)
+    for i in range(x.size):
+        y[i] = (x[i] - mean) * r * weight[i]
+
+
+@kernel("in1 in1 out1")
+def matrix_times(weight, x, y):
+    """y = W x for the rows of W one behind the other; row by row, for a core reads one stream of memory faster than several."""
+    for i in range(y.size):
+        row, total = weight[i * x.size:(i + 1) * x.size], x.dtype.type(0)
+        for j in range(x.size):
+            total += row[j] * x[j]
+        y[i] = total
+
+
+def _grouped(size):
+    """The kernel of `matrix_times` for int8 in groups of `size`, which the compiler is to know; 0 for any."""
+    @kernel("in1 byte1 in1 int out1")
+    def int8_matrix_times(x, q, scales, group, y):
+        """y[o] = Σ_g scales[o, g] · Σ over the columns j of group g of x[j] · q[o, j]"""
+        n = size if size else group
+        groups = x.size // n
+        for o in range(y.size):
+            total = x.dtype.type(0)
+            for g in range(groups):
+                start = (o * groups + g) * n
+                small, some, part = q[start:start + n], x[g * n:(g + 1) * n], x.dtype.type(0)
+                for j in range(n):
+                    part += some[j] * x.dtype.type(small[j])
+                total += part * scales[o * groups + g]
+            y[o] = total
+    return int8_matrix_times
+
+
+int8_64_times, int8_32_times, int8_times = _grouped(64), _grouped(32), _grouped(0)
+
+
+@kernel("in1 byte1 in1 int out1")
+def int8_matrix_times(x, q, scales, group, y):
+    """y = W x for int8 rows of W one behind the other, with a scale for each `group` columns."""
+    if group == 64:
+        int8_64_times(x, q, scales, group, y)
+    elif group == 32:
+        int8_32_times(x, q, scales, group, y)
+    else:
+        int8_times(x, q, scales, group, y)
+
+
+@kernel("out1 in1 in1 int")
+def rotate(head, cos, sin, interleaved):
+    """Turn each pair of a head's numbers by its angle, in place."""
+    half = cos.size
+    for i in range(half):
+        first, second = (2 * i, 2 * i + 1) if interleaved else (i, i + half)
+        a, b = head[first], head[second]
+        head[first], head[second] = a * cos[i] - b * sin[i], a * sin[i] + b * cos[i]
+
+
+@kernel("in1 in1 int in1 int number out1 out1")
+def attend(query, keys, step, values, value_step, scale, weights, y):
+    """y = Σ_s softmax_s(scale · query · key s) value s; key s begins at s · step; `weights` (S,) is room to work in."""
+    size, value_size, seen = query.size, y.size, weights.size
+    eights = seen // ROWS * ROWS
+    for s in range(0, eights if size % ROWS == 0 else 0, ROWS):
+        eight_dots(query, keys[s * step:], step, weights[s:])
+    for s in range(eights if size % ROWS == 0 else 0, seen):
+        row, total = keys[s * step:s * step + size], query.dtype.type(0)
+        for d in range(size):
+            total += query[d] * row[d]
+        weights[s] = total
+    for s in range(seen):
+        weights[s] *= scale
+    top, total = largest(weights), query.dtype.type(0)
+    for s in range(seen):
+        e = exp(weights[s] - top)
+        weights[s] = e
+        total += e
+    for d in range(value_size):
+        y[d] = 0
+    near = max(1, NEAR // (value_size * ROWS)) * ROWS
+    for s in range(0, seen if value_size % ROWS == 0 else 0, near):
+        add_eights(weights[s:s + near], values[s * value_step:], value_step, y)
+    for s in range(eights if value_size % ROWS == 0 else 0, seen):
+        row = values[s * value_step:s * value_step + value_size]
+        for d in range(value_size):
+            y[d] += weights[s] * row[d]
+    for d in range(value_size):
+        y[d] /= total
+
+
+@kernel("out1 in1 ids1 number int int int int")
+def perform(work, numbers, step, number, first, last, token, position):
+    """Units `first` to `last` of one operation, a row of the table."""
+    op, size, count, width = step[OP], step[SIZE], last - first, work.itemsize
+    x, y = work[step[X]:], work[step[Y]:]
+    if op == LINEAR or op == LINEAR_INT8:
+        x, y = x[:size], y[first:last]
+        result = np.empty(count, work.dtype) if step[ADD] else y
+        if op == LINEAR:
+            matrix_times(array_at(step[WEIGHT] + first * size * width, count * size, work), x, result)
+        else:
+            groups = size // step[GROUP]
+            int8_matrix_times(x, bytes_at(step[WEIGHT] + first * size, count * size),
+                              array_at(step[SCALES] + first * groups * width, count * groups, work), step[GROUP], result)
+        if step[BIAS]:
+            bias = array_at(step[BIAS] + first * width, count, work)
+            for i in range(count):
+                result[i] += bias[i]
+        if step[ADD]:
+            for i in range(count):
+                y[i] += result[i]
+    elif op == RMS_NORM or op == LAYER_NORM:
+        weight = array_at(step[WEIGHT], size, work)
+        for unit in range(first, last):
+            if op == RMS_NORM:
+                rms_norm(x[unit * size:(unit + 1) * size], weight, number, y[unit * size:(unit + 1) * size])
+            else:
+                layer_norm(x[unit * size:(unit + 1) * size], weight, number, y[unit * size:(unit + 1) * size])
+        if step[BIAS]:
+            bias = array_at(step[BIAS], size, work)
+            for i in range(size):
+                y[i] += bias[i]
+    elif op == ROTATE:
+        half = size // 2
+        cos, sin = array_at(step[WEIGHT] + position * half * width, half, work), array_at(step[BIAS] + position * half * width, half, work)
+        for unit in range(first, last):
+            rotate(x[unit * step[STEP]:unit * step[STEP] + size], cos, sin, step[PAIRS])
+    elif op == REMEMBER:
+        for unit in range(first, last):
+            slot = array_at(step[WEIGHT] + (unit * step[SLOTS] + position % step[SLOTS]) * step[STEP] * width, size, work)
+            for i in range(size):
+                slot[i] = x[unit * size + i]
+    elif op == ATTEND:
+        seen, slots = min(position + 1, step[SLOTS]), step[SLOTS]
+        for unit in range(first, last):
+            shared = unit // step[SHARING] * slots
+            keys = array_at(step[WEIGHT] + shared * step[STEP] * width, seen * step[STEP], work)
+            values = array_at(step[VALUES] + shared * step[VALUE_STEP] * width, seen * step[VALUE_STEP], work)
+            room = work[step[SCRATCH] + unit * slots:]
+            attend(x[unit * size:(unit + 1) * size], keys, step[STEP], values, step[VALUE_STEP], number, room[:seen],
+                   y[unit * step[VALUE_SIZE]:(unit + 1) * step[VALUE_SIZE]])
+    elif op == ROW:
+        row = array_at(step[WEIGHT] + (position if step[INDEX] else token) * size * width, size, work)
+        for i in range(size):
+            y[i] = row[i] + (y[i] if step[ADD] else work.dtype.type(0))
+    elif op == GATE:
+        for i in range(size):
+            y[i] = y[i] / (work.dtype.type(1) + exp(-y[i])) * x[i]
+    elif op == GELU_TANH:
+        gelu_tanh(y[:size], y[:size])
+    elif op == GELU_ERF:
+        gelu_erf(y[:size], y[:size])
+
+
+@kernel("int int")
+def wait_for(address, count):
+    """Until the number at `address` has grown to `count`."""
+    looks = 0
+    while peek(address) < count:
+        looks += 1
+        if looks > LOOKS:
+            nap()
+
+
+@kernel("out1 in1 ids2 int int")
+def run(work, numbers, program, shared, helper):
+    """All pieces of a token that nobody else takes, from the first; a helper waits for another token then, the leader for the last piece."""
+    last = program.shape[0] - 1
+    total = program[last, FIRST]
+    op, naps = 0, 0
+    while True:
+        piece = fetch_add(shared + NEXT, 1)
+        if piece >= total:
+            if not helper:
+                wait_for(shared + DONE, total)
+                return
+            looks = 0
+            while peek(shared + NEXT) >= total:
+                looks += 1
+                if looks > LOOKS:
+                    nap()
+                    naps += 1
+                if naps > NAPS:
+                    return
+            naps = 0
+            continue
+        if piece < program[op, FIRST]:
+            op = 0
+        while piece >= program[op + 1, FIRST]:
+            op += 1
+        step = program[op]
+        first = (piece - step[FIRST]) * step[CHUNK]
+        wait_for(shared + DONE, step[NEEDS])
+        perform(work, numbers, step, numbers[op], first, min(step[UNITS], first + step[CHUNK]), peek(shared + TOKEN), peek(shared + POSITION))
+        fetch_add(shared + DONE, 1)
+
+
+def compiled(dtype):
+    """`run` for a precision."""
+    memory.register()
+    eight_rows.register()
+    return run.compiled(dtype)
