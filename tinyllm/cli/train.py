@@ -79,7 +79,7 @@ def configure(parser):
 def run(args):
     """Train; returns nothing."""
     from ..engine.threads import set_num_threads
-    from ..fused.kernels import announcing
+    from ..train.compiling import compile_kernels
     from ..train.parallel import team
     from ..train.report import write_report
     from ..train.session import Session
@@ -90,8 +90,9 @@ def run(args):
             session.trainer.fit()
             session.final_loss()
             return
-        with announcing(), _new(args, ranks) if args.resume is None else _resumed(args, ranks) as session:
+        with _new(args, ranks) if args.resume is None else _resumed(args, ranks) as session:
             _introduce(session)
+            compile_kernels(session.model, session.config.shards)
             session.trainer.fit()
             report = write_report(session.run.path)
             if session.config.overfit_batch:

@@ -29,12 +29,13 @@ What makes LLVM use vector instructions, each a factor of 2 to 5 where it is mis
 
 import functools
 import os
-import sys
+import threading
 
 import numpy as np
 
 FASTMATH = {"reassoc", "contract", "nsz"}
-announce = None         # called once, before the first kernel that is not in the cache is compiled; see `announcing`
+_called = None                          # a list that takes note of calls; see `noting`
+_ONE_AT_A_TIME = threading.RLock()      # two threads that need the same kernel: one compiles it, the other waits
 
 PRECISIONS = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
@@ -58,11 +59,26 @@ class Kernel:
     def compiled(self, dtype):
         """The version for `dtype`, compiled now if it was not."""
         dtype = np.dtype(dtype)
-        if dtype not in self.versions:
-            if dtype not in PRECISIONS:
-                raise TypeError(f"{self.__name__}: kernels compute in float32 and float64, not {dtype}")
-            self.versions[dtype] = _compile(self, PRECISIONS[dtype])
-        return self.versions[dtype]
+        with _ONE_AT_A_TIME:
+            if dtype not in self.versions:
+                if dtype not in PRECISIONS:
+                    raise TypeError(f"{self.__name__}: kernels compute in float32 and float64, not {dtype}")
+                if _called is not None:
+                    _called.append((self, dtype))
+                    return lambda *arguments: None
+                self.versions[dtype] = _compile(self, PRECISIONS[dtype])
+            return self.versions[dtype]
+
+    def cache_path(self):
+        """The directory on disk that compiled versions are kept in; None where none can be written."""
+        return _prepared(self).stats.cache_path
+
+    def is_cached(self, dtype):
+        """Whether the version for `dtype` is compiled, or can be read from disk."""
+        if np.dtype(dtype) in self.versions:
+            return True
+        index = getattr(getattr(_prepared(self)._cache, "_cache_file", None), "_index_name", None)
+        return index is not None and os.path.exists(os.path.join(self.cache_path(), index))
 
     @functools.cached_property
     def inner(self):
@@ -94,50 +110,35 @@ def _type(code, number):
     return types.Array(dtype, axes, layout, readonly=not kind.startswith("out"))
 
 
+def _prepared(made, keep=True):
+    """A kernel's function in numba's hands, with a place in the cache on disk if it is to be kept and there is one."""
+    from numba import njit
+    options = dict(nogil=True, error_model="numpy", fastmath=made.fastmath)
+    try:
+        return njit(cache=keep, **options)(made.python)
+    except RuntimeError:                    # no directory to keep the cache in: compile in every process
+        return njit(**options)(made.python)
+
+
 def _compile(made, precision, keep=True):
-    from numba import njit, types
+    from numba import types
     from . import vector_math
     vector_math.register()
     signature = types.void(*(_type(code, getattr(types, precision)) for code in made.signature))
-    options = dict(nogil=True, error_model="numpy", fastmath=made.fastmath)
-    try:
-        version = njit(cache=keep, **options)(made.python)
-    except RuntimeError:                    # no directory to keep the cache in: compile in every process
-        version = njit(**options)(made.python)
-    _announce(version)
+    version = _prepared(made, keep)
     version.compile(signature)
     version.disable_compile()               # other types are converted or refused, never compiled anew
     return version
 
 
-def _announce(version):
-    global announce
-    if announce is None:
-        return
-    place, index = version.stats.cache_path, getattr(getattr(version._cache, "_cache_file", None), "_index_name", None)
-    if place is None or index is None or not os.path.exists(os.path.join(place, index)):
-        said, announce = announce, None
-        said(place)
-
-
-class announcing:
-    """Say once, on standard error, that kernels are being compiled, if any has to be; a context manager.
-
-    A cache that had to go to another directory than the package's own, because that one cannot be written, is named.
-    """
-
-    def __init__(self, out=None):
-        self.out = out
+class noting:
+    """Inside, kernels that were not compiled yet do nothing, but are written down; gives the list of (kernel, dtype)."""
 
     def __enter__(self):
-        global announce
-        announce = self._say
+        global _called
+        _called = []
+        return _called
 
     def __exit__(self, *exception):
-        global announce
-        announce = None
-
-    def _say(self, place):
-        own = os.path.dirname(os.path.abspath(__file__))
-        where = "" if place is None or os.path.commonpath([own, place]) == own else f"; they are kept in {place}"
-        print(f"compiling kernels (once){where}", file=self.out or sys.stderr, flush=True)
+        global _called
+        _called = None
