@@ -16,8 +16,8 @@ are numbered. A thread takes the next number from a counter, waits until all tha
 for a thread that does not come, as on a busy machine: the others take its pieces. Each number of a result is computed in one piece by
 the same instructions, whatever the number of threads. Who has to wait looks for some microseconds, then naps.
 
-`shared` is the address of the counters that all threads see, a cache line (8 int64) apart: the next piece, how many are done, the
-token and its position.
+`shared` is the address of the counters that all threads see (`counters`): the next piece, how many are done, the token and its
+position.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ from . import eight_rows, memory
 from .eight_rows import ROWS, add_eights, eight_dots
 from .gelu import gelu_erf, gelu_tanh
 from .kernels import kernel
-from .memory import array_at, bytes_at, fetch_add, nap, peek
+from .memory import array_at, bytes_at, fetch_add, nap, peek, put
 from .vector_math import exp, largest
 
 # operations
@@ -41,7 +41,7 @@ ROW, RMS_NORM, LAYER_NORM, LINEAR, LINEAR_INT8, ROTATE, REMEMBER, ATTEND, GATE, 
  SLOTS, STEP, VALUES, VALUE_SIZE, VALUE_STEP, SHARING, SCRATCH) = range(22)     # attend: see there
 COLUMNS = 22
 
-NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`
+NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`, a cache line apart
 NEAR = 4096                                         # numbers of values that are worked on at a time, while the caches have them
 LOOKS = 4000                                        # how often a waiting thread looks before it naps: some microseconds
 NAPS = 100                                          # how many naps a helper takes after a token before it leaves
@@ -231,9 +231,15 @@ def wait_for(address, count):
             nap()
 
 
-@kernel("out1 in1 ids2 int int")
-def run(work, numbers, program, shared, helper):
-    """All pieces of a token that nobody else takes, from the first; a helper waits for another token then, the leader for the last piece."""
+@kernel("out1 in1 ids2 int int int")
+def run(work, numbers, program, shared, token, position):
+    """A token; or with `token` -1 help with those that other threads compute, and leave when there are none for a while."""
+    helper = token < 0
+    if not helper:
+        put(shared + TOKEN, token)
+        put(shared + POSITION, position)
+        put(shared + DONE, 0)
+        put(shared + NEXT, 0)       # from here on pieces are taken; all of the token before are done
     last = program.shape[0] - 1
     total = program[last, FIRST]
     op, naps = 0, 0
@@ -262,6 +268,14 @@ def run(work, numbers, program, shared, helper):
         wait_for(shared + DONE, step[NEEDS])
         perform(work, numbers, step, numbers[op], first, min(step[UNITS], first + step[CHUNK]), peek(shared + TOKEN), peek(shared + POSITION))
         fetch_add(shared + DONE, 1)
+
+
+def counters():
+    """(address, array to keep alive) of what the threads that compute tokens share."""
+    cells = np.zeros(40, np.int64)
+    address = cells.ctypes.data + -cells.ctypes.data % 64
+    cells[(address - cells.ctypes.data + NEXT) // 8] = np.iinfo(np.int64).max // 2      # nothing to do yet
+    return address, cells
 
 
 def compiled(dtype):

@@ -14,6 +14,7 @@ than 5 MB are computed by one thread, for others the threads of `set_num_threads
 """
 
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache as cached
 
@@ -26,7 +27,8 @@ from ..nn import Attention, LayerNorm, Linear, RMSNorm, SwiGLU
 
 SHARED = 5e6        # bytes of weights from which several threads are faster than one
 PIECE = 64e3        # bytes of weights that are worth a piece, unless a matrix has so many that MANY are enough
-MANY = 64
+MANY = 256
+AGAIN = 64          # tokens after which the slower of two ways is tried again
 LINE = 16           # vectors begin at a multiple of so many numbers
 
 
@@ -193,26 +195,50 @@ class Step:
         self.rows, self.numbers = program.table()
         self.work = np.zeros(program.size, program.dtype)
         self.logits = self.work[logits:logits + model.config.vocab_size]
-        self.shared = np.zeros(40, np.int64)
-        self.address = self.shared.ctypes.data + -self.shared.ctypes.data % 64
-        self.cells = self.shared[(self.address - self.shared.ctypes.data) // 8:]
-        self.run = ops.compiled(program.dtype)
-        self.large, self.helpers = program.weights >= SHARED, []
+        self.run, self.alone = ops.compiled(program.dtype), ops.counters()
+        self.team = Team(self) if program.weights >= SHARED else None
 
     def __call__(self, token):
         """The logits, in an array that the next call writes again."""
-        self.cells[16], self.cells[24], self.cells[8] = token, self.cache.length, 0
-        self.cells[0] = 0
-        if self.large and (count := threads.num_threads()) > 1:
-            self.helpers = [helper for helper in self.helpers if not helper.done()]
-            for _ in range(count - 1 - len(self.helpers)):
-                self.helpers.append(_helpers(count - 1).submit(self.take_part, True))
-        self.take_part(False)
+        if self.team is None or threads.num_threads() == 1:
+            self.take_part(self.alone, token, self.cache.length)
+        else:
+            self.team(token, self.cache.length)
         self.cache.advance(1)
         return self.logits
 
-    def take_part(self, helper):
-        self.run(self.work, self.numbers, self.rows, self.address, helper)
+    def take_part(self, counters, token=-1, position=0):
+        """Compute a token, or help with it; see `token_step.run`."""
+        self.run(self.work, self.numbers, self.rows, counters[0], token, position)
+
+
+class Team:
+    """A step by several threads, or by the caller alone where that has been the faster: on a busy machine helpers come late.
+
+    Both ways are timed. The slower one is tried again every AGAIN tokens.
+    """
+
+    def __init__(self, step):
+        self.step, self.counters, self.helpers = step, ops.counters(), []
+        self.seconds, self.tokens = [math.inf, 0.0], 0          # of a token: alone, together
+
+    def __call__(self, token, position):
+        together = self.seconds[1] < self.seconds[0]
+        self.tokens += 1
+        if self.tokens % AGAIN == 1:
+            together = not together
+        start = time.perf_counter()
+        if together:
+            self.call_helpers(threads.num_threads() - 1)
+        self.step.take_part(self.counters if together else self.step.alone, token, position)
+        passed, before = time.perf_counter() - start, self.seconds[together]
+        self.seconds[together] = passed if before in (0.0, math.inf) else before + (passed - before) / 4
+
+    def call_helpers(self, count):
+        """See that so many threads are there; those of the last token are for a while."""
+        self.helpers = [helper for helper in self.helpers if not helper.done()]
+        for _ in range(count - len(self.helpers)):
+            self.helpers.append(_helpers(count).submit(self.step.take_part, self.counters))
 
 
 @cached
