@@ -107,6 +107,8 @@ for primitive in (RightSoftmax, SilentSoftmax, LoudSoftmax):
     verdict = "ok" if tl.gradcheck(primitive, raise_on_failure=False).ok else "FAILED"
     print(f"{primitive.__name__:>15} {error(primitive, x, ones):16.1e} {error(primitive, x, random):20.1e} {verdict:>23}")
     assert error(primitive, x, ones) < 1e-9
+print("what it has to say about the last:")
+print(tl.gradcheck(LoudSoftmax, raise_on_failure=False).failures[0].describe())
 assert tl.gradcheck(RightSoftmax).ok and error(SilentSoftmax, x, random) > 0.01 < error(LoudSoftmax, x, random)
 
 # %% [markdown]

@@ -41,10 +41,12 @@ td{{padding:.1em 1.2em .1em 0;vertical-align:top;white-space:pre-wrap}}td.soft{{
 
 
 class Picture(str):
-    """The text of a picture or a page; a notebook shows what it looks like."""
+    """The text of a picture or a page; a notebook shows what it looks like, a page in a frame of its own."""
 
     def _repr_html_(self):
-        return str(self)
+        if self.startswith("<svg"):
+            return str(self)
+        return f'<iframe srcdoc="{html.escape(self)}" style="width:100%;height:640px;border:0"></iframe>'
 
 
 def svg(width, height, body, label):
