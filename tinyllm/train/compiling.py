@@ -50,16 +50,19 @@ def compile_kernels(model, shards=1, out=None):
     """
     out = out or sys.stderr
     missing = [(kernel, dtype) for kernel, dtype in step_kernels(model, shards) if not kernel.is_cached(dtype)]
+    if missing and not out.isatty():
+        print(f"compiling kernels (once), {len(missing)} of them", file=out, flush=True)
     for k, (kernel, dtype) in enumerate(missing):
-        if out.isatty() or k == 0:
-            print(f"\rcompiling kernels (once{_elsewhere(kernel)}), {k + 1}/{len(missing)}" if out.isatty() else
-                  f"compiling kernels (once{_elsewhere(kernel)}), {len(missing)} of them", end="" if out.isatty() else "\n", file=out, flush=True)
+        if out.isatty():
+            print(f"\rcompiling kernels (once), {k + 1}/{len(missing)}", end="", file=out, flush=True)
         kernel.compiled(dtype)
-    if missing and out.isatty():
-        print("\r\x1b[K", end="", file=out, flush=True)
+    if missing:
+        print(("\r\x1b[K" if out.isatty() else "") + _elsewhere(missing[0][0]), end="", file=out, flush=True)
 
 
 def _elsewhere(kernel):
-    """Where the cache is, if it is not within the package."""
+    """A line that says where the cache is, if it is not within the package."""
     place, own = kernel.cache_path(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return "" if place is None or os.path.commonpath([own, place]) == own else f"; they are kept in {place}"
+    if place is None:
+        return "compiled kernels cannot be kept: no directory to write to; NUMBA_CACHE_DIR names one\n"
+    return "" if os.path.commonpath([own, place]) == own else f"compiled kernels are kept in {os.path.dirname(place)}\n"
