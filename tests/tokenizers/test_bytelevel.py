@@ -201,7 +201,7 @@ def test_saves_and_loads(tokenizer, tmp_path):
     ({"special_tokens": {"": 300}}, "needs a name"),
     ({"history": [1, "x"]}, "no list of whole numbers"),
     ({"pattern": "a" * 20_000}, "the most is 10000"),
-    ({"pattern": 7}, "not a BPE tokenizer's record"),
+    ({"pattern": 7}, "the pattern is 7; expected a text"),
     ({"pattern": "("}, "neither a regular expression"),
     ({"byte_ids": [1] * 256}, "id 1 is given twice"),
     ({"byte_ids": [1]}, "expected one for each of the 256"),

@@ -13,6 +13,7 @@ with a character that training never saw cannot be encoded, and says so; everyth
 import numpy as np
 
 from tinyllm.tokenizers.base import Tokenizer, TokenizerError
+from tinyllm.untrusted import shown
 
 
 class CharTokenizer(Tokenizer):
@@ -26,9 +27,10 @@ class CharTokenizer(Tokenizer):
             raise TokenizerError("a character tokenizer needs at least one character; the training text is empty")
         for i, character in enumerate(characters):
             if not isinstance(character, str) or len(character) != 1:
-                raise TokenizerError(f"entry {i} of the characters is {character!r}, expected one character")
+                raise TokenizerError(f"entry {i} of the characters is {shown(character)}, expected one character")
         if len(set(characters)) != len(characters):
-            twice = next(c for c in characters if characters.count(c) > 1)
+            seen = set()
+            twice = next(c for c in characters if c in seen or seen.add(c))
             raise TokenizerError(f"the character {twice!r} is listed twice")
         self.characters = characters
         self.tokens = [character.encode("utf-8", "surrogatepass") for character in characters]

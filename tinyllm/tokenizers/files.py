@@ -11,9 +11,9 @@ Files come from anywhere, so each reader bounds what it allocates by the size of
 wrong ends in a `TokenizerError` that names the file.
 """
 
-import json
 from pathlib import Path
 
+from tinyllm import untrusted
 from tinyllm.tokenizers import huggingface, llama, ranks
 from tinyllm.tokenizers.base import TokenizerError
 from tinyllm.tokenizers.bytelevel import BPETokenizer
@@ -46,9 +46,11 @@ def _load(path, pattern, special_tokens, vocab_size):
         found = [path / name for name in _NAMES if (path / name).is_file()] or sorted(path.glob("*.tiktoken"))
         if not found:
             raise TokenizerError(f"{path} holds no tokenizer: looked for {', '.join(_NAMES)} and *.tiktoken")
-        path = found[0]
+        path = untrusted.inside(path, found[0].name, TokenizerError)
     for vocabulary, merges in _PAIRS.items():
         if path.name == merges or (path.name == vocabulary and (path.parent / merges).exists()):
+            other = merges if path.name == vocabulary else vocabulary
+            untrusted.inside(path.parent, other, TokenizerError)
             return load_gpt2(path.with_name(vocabulary), path.with_name(merges))
     if path.suffix == ".json":
         return _from_json(path)
@@ -72,8 +74,8 @@ def _from_json(path):
         hint = "; its merges (vocab.bpe or merges.txt) belong beside it" if record and all(
             isinstance(token, int) for token in record.values()) else ""
         raise TokenizerError(f"{path} is no tokenizer file: it has neither \"format\" nor \"model\"{hint}")
-    if record.get("version") != 1 or record.get("kind") not in _KINDS:
-        raise TokenizerError(f"{path}: version {record.get('version')!r}, kind {record.get('kind')!r}; this program reads "
+    if record.get("version") != 1 or not isinstance(record.get("kind"), str) or record["kind"] not in _KINDS:
+        raise TokenizerError(f"{path}: version {untrusted.shown(record.get('version'))}, kind {untrusted.shown(record.get('kind'))}; this program reads "
                              f"version 1 of {', '.join(_KINDS)}")
     return _KINDS[record["kind"]]._from_state(record)
 
@@ -97,28 +99,9 @@ def load_gpt2(vocabulary_path, merges_path):
 
 def read_bytes(path):
     """A tokenizer file's bytes, within the size limit."""
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise TokenizerError(f"{path} is larger than {LARGEST_FILE >> 20} MB, the most a tokenizer file may have")
-        return path.read_bytes()
-    except OSError as error:
-        raise TokenizerError(f"cannot read {path}: {error.strerror or error}") from error
+    return untrusted.read_bytes(path, TokenizerError, LARGEST_FILE)
 
 
 def read_json(path):
     """The JSON in a tokenizer file; an object with one key twice is refused."""
-    try:
-        return json.loads(read_bytes(path).decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, TokenizerError):
-            raise TokenizerError(f"{path}: {error}") from error
-        raise TokenizerError(f"{path} is not JSON: {error}") from error
-
-
-def _unique(pairs):
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        seen = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise TokenizerError(f"the key {twice!r} is given twice")
-    return record
+    return untrusted.read_json(path, TokenizerError, LARGEST_FILE)

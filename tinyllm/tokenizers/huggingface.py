@@ -13,6 +13,7 @@ from tinyllm.tokenizers.base import TokenizerError
 from tinyllm.tokenizers.bpe import GPT2_BYTE_ORDER
 from tinyllm.tokenizers.bytelevel import BPETokenizer
 from tinyllm.tokenizers.char import CharTokenizer
+from tinyllm.untrusted import shown
 
 # The 188 printable bytes are their own characters, the others follow from U+0100 on, in ascending order.
 BYTE_CHARACTERS = {byte: chr(byte if place < 188 else 256 + place - 188) for place, byte in enumerate(GPT2_BYTE_ORDER)}
@@ -45,14 +46,14 @@ def bpe_from_strings(ids, merges, special_tokens, *, pattern, whole_pieces=False
     for rank, (left, right) in enumerate(merges):
         for side in (left, right, left + right):
             if side not in ids:
-                raise TokenizerError(f"merge {rank}, {left!r} with {right!r}, needs the token {side!r}, which the vocabulary lacks")
+                raise TokenizerError(f"merge {rank}, {shown(left)} with {shown(right)}, needs the token {shown(side)}, which the vocabulary lacks")
         made[left + right] = None
-    extra = {}
+    extra, special_tokens = {}, dict(special_tokens)
     for name, token in ids.items():
         if name in _BYTES or name in made or name in special_tokens:
             continue
         if (name[0] == "<" and name[-1] == ">") or not all(character in _BYTES for character in name):
-            special_tokens = {**special_tokens, name: token}
+            special_tokens[name] = token
         else:
             extra[token] = bytes([_BYTES[character] for character in name])
     return BPETokenizer([(ids[left], ids[right]) for left, right in merges], pattern=pattern, special_tokens=special_tokens,
@@ -63,12 +64,12 @@ def bpe_from_strings(ids, merges, special_tokens, *, pattern, whole_pieces=False
 
 def _check_ids(ids):
     for name, token in ids.items():
-        if not name or not isinstance(token, int) or isinstance(token, bool) or token < 0:
-            raise TokenizerError(f"the token {name!r} has the id {token!r}; expected a name and a whole number from 0")
+        if not name or type(token) is not int or token < 0:
+            raise TokenizerError(f"the token {shown(name)} has the id {shown(token)}; expected a name and a whole number from 0")
     by_id = {}
     for name, token in ids.items():
         if token in by_id:
-            raise TokenizerError(f"the tokens {by_id[token]!r} and {name!r} share the id {token}")
+            raise TokenizerError(f"the tokens {shown(by_id[token])} and {shown(name)} share the id {token}")
         by_id[token] = name
     hole = next((token for token in range(len(by_id)) if token not in by_id), None)
     if hole is not None:
@@ -88,10 +89,10 @@ def from_record(record):
 def _from_record(record):
     model = record["model"]
     if model.get("type", "BPE") != "BPE":
-        raise TokenizerError(f"the model is {model.get('type')!r}; this program reads BPE")
+        raise TokenizerError(f"the model is {shown(model.get('type'))}; this program reads BPE")
     for feature in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(feature):
-            raise TokenizerError(f"the model has {feature} {model[feature]!r}, which this program does not do")
+            raise TokenizerError(f"the model has {feature} {shown(model[feature])}, which this program does not do")
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
     if any(len(merge) != 2 or not all(isinstance(side, str) for side in merge) for merge in merges):
         raise TokenizerError("a merge is not a pair of tokens")
@@ -99,7 +100,7 @@ def _from_record(record):
     if model.get("byte_fallback"):
         return llama.from_merges(model["vocab"], merges, added)
     if record.get("normalizer"):
-        raise TokenizerError(f"the file has a normalizer ({record['normalizer'].get('type')}), which this program does not do: "
+        raise TokenizerError(f"the file has a normalizer ({shown(record['normalizer'].get('type'))}), which this program does not do: "
                              "ids would differ")
     if not merges and not added and record.get("pre_tokenizer") is None:
         _check_ids(model["vocab"])
@@ -114,7 +115,7 @@ def _pattern(pre_tokenizer):
     kinds = [step["type"] if step else None for step in steps]
     last = steps[-1]
     if kinds[-1] != "ByteLevel" or kinds[:-1] not in ([], ["Split"]) or last.get("add_prefix_space"):
-        raise TokenizerError(f"the pre-tokenizer is {' + '.join(map(str, kinds))}; this program reads ByteLevel, or Split with a "
+        raise TokenizerError(f"the pre-tokenizer is {' + '.join(map(str, kinds))[:200]}; this program reads ByteLevel, or Split with a "
                              "Regex and then ByteLevel, without add_prefix_space")
     if len(steps) == 1:
         return "gpt2" if last.get("use_regex", True) else None

@@ -13,9 +13,11 @@ import struct
 import numpy as np
 
 from tinyllm.tokenizers.base import Tokenizer, TokenizerError
-from tinyllm.tokenizers.vocabulary import MOST_IDS
+from tinyllm.tokenizers.vocabulary import MOST_IDS, check_cuts
+from tinyllm.untrusted import shown
 
 _FIRST_BYTE = 3
+LARGEST_SCORE = 1e38           # of a float32, about
 _SPACE = "\u2581"              # how SentencePiece writes a space
 
 
@@ -25,16 +27,19 @@ class LlamaTokenizer(Tokenizer):
     kind = "llama"
 
     def __init__(self, tokens, scores):
-        tokens, scores = list(tokens), [float(score) for score in scores]
+        tokens, scores = list(tokens), list(scores)
+        wrong = next((score for score in scores if type(score) not in (int, float) or not abs(score) < LARGEST_SCORE), None)
+        if wrong is not None:
+            raise TokenizerError(f"the score {shown(wrong)} is not a finite number")
+        scores = [float(score) for score in scores]
         if len(tokens) != len(scores):
             raise TokenizerError(f"{len(tokens)} tokens but {len(scores)} scores")
         if len(tokens) < _FIRST_BYTE + 256:
             raise TokenizerError(f"{len(tokens)} tokens are too few: <unk>, <s>, </s> and the 256 bytes come first")
-        if not np.isfinite(scores).all():
-            raise TokenizerError("a score is not a finite number")
         for token, data in enumerate(tokens):
             if not isinstance(data, bytes) or (not data and token >= _FIRST_BYTE):
-                raise TokenizerError(f"token {token} is {data!r}, expected at least one byte")
+                raise TokenizerError(f"token {token} is {shown(data)}, expected at least one byte")
+        check_cuts(tokens)
         self.tokens = [b"", b"", b""] + [bytes([byte]) for byte in range(256)] + tokens[_FIRST_BYTE + 256:]
         self.scores = scores
         self.special_tokens = {}
@@ -149,8 +154,8 @@ def from_merges(vocab, merges, added):
     vocab = {**vocab, **added}
     names = [None] * len(vocab)
     for name, token in vocab.items():
-        if not isinstance(token, int) or not 0 <= token < len(names) or names[token] is not None:
-            raise TokenizerError(f"the token {name!r} has the id {token!r}, which is taken or leaves a hole")
+        if type(token) is not int or not 0 <= token < len(names) or names[token] is not None:
+            raise TokenizerError(f"the token {shown(name)} has the id {shown(token)}, which is taken or leaves a hole")
         names[token] = name
     for byte in range(256):
         if _FIRST_BYTE + byte >= len(names) or names[_FIRST_BYTE + byte] != f"<0x{byte:02X}>":
@@ -158,7 +163,7 @@ def from_merges(vocab, merges, added):
     rank = {}
     for number, (left, right) in enumerate(merges):
         if left + right not in vocab:
-            raise TokenizerError(f"merge {number} makes {left + right!r}, which the vocabulary lacks")
+            raise TokenizerError(f"merge {number} makes {shown(left + right)}, which the vocabulary lacks")
         rank.setdefault(left + right, number)
     tokens = [name.replace(_SPACE, " ").encode("utf-8", "replace") for name in names]
     return LlamaTokenizer(tokens, [-float(rank.get(name, len(merges))) for name in names])

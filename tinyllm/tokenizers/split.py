@@ -13,12 +13,15 @@ published first, o200k); meta-llama/llama3 tokenizer.py; karpathy/nanochat token
 """
 
 import functools
+import math
+import re
 
 import numpy as np
 import regex
 
 from tinyllm.tokenizers import categories
 from tinyllm.tokenizers.base import TokenizerError
+from tinyllm.untrusted import shown
 
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -35,8 +38,11 @@ PATTERNS = {
 }
 # …, À, à, 中, a combining acute, ², an em space, and no line end beyond ASCII
 _MEMBERS = np.array([0x2026, 0xC0, 0xE0, 0x4E2D, 0x301, 0xB2, 0x2003, 0x2026], np.uint32)
-LONGEST_PATTERN = 10_000
-SECONDS, SECONDS_PER_MEGABYTE = 2, 10        # a pattern that needs longer backtracks without end
+LONGEST_PATTERN, DEEPEST_PATTERN, MOST_REPEATS = 10_000, 30, 1_000
+_ESCAPES = re.compile(r"\\(?:[pP]\{\^?[A-Za-z_=:& -]+\}|.)", re.DOTALL)
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_UNBOUNDED = re.compile(r"\(\?(?:R|[+-]?\d|&|P>)|\{[^{}]*[eisd<=][^{}]*\}")      # (?R), (?1), (?&name); {e<=2}
+SECONDS, SECONDS_PER_MEGABYTE = 1, 10        # a pattern that needs longer backtracks without end
 
 
 def pattern_text(pattern):
@@ -51,17 +57,35 @@ def pattern_name(text):
 
 @functools.lru_cache(maxsize=64)
 def _compiled(pattern):
-    if len(pattern) > LONGEST_PATTERN:
-        raise TokenizerError(f"the pattern has {len(pattern)} characters; the most is {LONGEST_PATTERN}")
+    if pattern not in PATTERNS:
+        _check_bounds(pattern)
     try:
         return regex.compile(pattern_text(pattern))
-    except regex.error as error:
-        raise TokenizerError(f"the pattern {pattern!r} is neither a regular expression ({error}) nor one of the names "
+    except (regex.error, RecursionError, MemoryError, OverflowError, ValueError) as error:
+        raise TokenizerError(f"the pattern {shown(pattern)} is neither a regular expression ({error}) nor one of the names "
                              f"{', '.join(PATTERNS)}") from error
+
+
+def _check_bounds(pattern):
+    """Refuse what `regex` would spend any amount of time or memory on before its timeout counts: it unrolls repeats as it compiles."""
+    if len(pattern) > LONGEST_PATTERN:
+        raise TokenizerError(f"the pattern has {len(pattern)} characters; the most is {LONGEST_PATTERN}")
+    plain = _ESCAPES.sub("", pattern)
+    depth = deepest = 0
+    for character in plain:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    repeats = math.prod(max(1, *(int(count) if len(count) < 10 else math.inf for count in re.findall(r"\d+", inner)), 1)
+                        for inner in _BRACES.findall(plain))
+    if deepest > DEEPEST_PATTERN or repeats > MOST_REPEATS or _UNBOUNDED.search(plain):
+        raise TokenizerError(f"the pattern {shown(pattern)} is not taken: at most {DEEPEST_PATTERN} brackets deep, {{n,m}} of a product of at "
+                             f"most {MOST_REPEATS}, and neither recursion nor approximate matching")
 
 
 def check_pattern(pattern):
     """Raise unless `pattern` is None, a name or a regular expression that compiles."""
+    if pattern is not None and not isinstance(pattern, str):
+        raise TokenizerError(f"the pattern is {shown(pattern)}; expected a text")
     if pattern is not None:
         _compiled(pattern)
     return pattern
@@ -81,13 +105,13 @@ def pieces(text, pattern):
     seconds = SECONDS + SECONDS_PER_MEGABYTE * len(text) / 1e6
     try:
         spans = [match.span() for match in _compiled(pattern).finditer(seen, timeout=seconds)]
-    except TimeoutError:
-        raise TokenizerError(f"the pattern {pattern!r} needed more than {seconds:.1f} s for {len(text)} characters: it "
+    except (TimeoutError, MemoryError):
+        raise TokenizerError(f"the pattern {shown(pattern)} needed more than {seconds:.1f} s, or all memory, for {len(text)} characters: it "
                              "backtracks without end; use possessive quantifiers (a++) where it repeats") from None
     at = 0
     for start, end in [*spans, (len(text), len(text))]:
         if start != at:
-            raise TokenizerError(f"the pattern {pattern!r} leaves out {text[at:start][:20]!r} at character {at}; its pieces must "
+            raise TokenizerError(f"the pattern {shown(pattern)} leaves out {text[at:start][:20]!r} at character {at}; its pieces must "
                                  r"join to the whole text: end it with an alternative that takes anything, such as |[\s\S]")
         at = end
     return [text[start:end] for start, end in spans if start < end]

@@ -3,9 +3,12 @@
 import itertools
 
 from tinyllm.tokenizers.base import TokenizerError, to_bytes
+from tinyllm.untrusted import shown
 
-MOST_IDS = 1 << 22
-LONGEST_TOKEN = 1 << 16        # bytes: merges of merges could double their way to any length
+MOST_IDS = 1 << 20              # four times the largest vocabulary in use
+LONGEST_TOKEN = 1 << 16         # bytes: merges of merges could double their way to any length
+MOST_BYTES = 32 << 20           # that all merges make together
+MOST_CUTS = 1 << 30             # Σ length² of tokens that are cut in two at every place, about a second
 
 
 def spell(byte_ids, merges, merge_ids, extra_tokens):
@@ -20,10 +23,14 @@ def spell(byte_ids, merges, merge_ids, extra_tokens):
         _place(tokens, token, bytes([byte]), f"byte {byte}")
     for token, data in extra_tokens.items():
         _place(tokens, token, data, f"the token {data!r}")
+    room = MOST_BYTES
     try:
         fresh = len({*byte_ids, *merge_ids}) == 256 + len(merges) and not extra_tokens
         for (left, right), token in zip(merges, merge_ids):
             data = tokens[left] + tokens[right]             # None + … where an id is not made yet
+            room -= len(data)
+            if room < 0:
+                raise TokenizerError(f"the merges make tokens of more than {MOST_BYTES:,} bytes together")
             if fresh and len(data) <= LONGEST_TOKEN:
                 tokens[token] = data
             else:
@@ -72,7 +79,7 @@ def place_specials(tokens, special_tokens):
     tokens = tokens + [None] * (1 + _highest(special_tokens.values()) - len(tokens))
     for name, token in special_tokens.items():
         if not isinstance(name, str) or not name:
-            raise TokenizerError(f"a special token needs a name of at least one character, got {name!r}")
+            raise TokenizerError(f"a special token needs a name of at least one character, got {shown(name)}")
         if tokens[token] is not None:
             raise TokenizerError(f"id {token} is given twice: to {tokens[token]!r} and to the special token {name!r}")
         tokens[token] = to_bytes(name)
@@ -84,8 +91,14 @@ def _highest(ids):
     ids = list(ids)
     if set(map(type, ids)) - {int} or (ids and not 0 <= min(ids) <= max(ids) < MOST_IDS):
         wrong = next(token for token in ids if type(token) is not int or not 0 <= token < MOST_IDS)
-        raise TokenizerError(f"{wrong!r} is no id: ids are whole numbers from 0 to {MOST_IDS - 1}")
+        raise TokenizerError(f"{shown(wrong)} is no id: ids are whole numbers from 0 to {MOST_IDS - 1}")
     return max(ids, default=-1)
+
+
+def check_cuts(tokens):
+    """TokenizerError if it would take long to cut every token in two at every place."""
+    if sum(len(data) ** 2 for data in tokens if data) > MOST_CUTS:
+        raise TokenizerError(f"the tokens are too long: the longest has {max(map(len, filter(None, tokens))):,} bytes")
 
 
 def merges_of_ranks(tokens):
@@ -94,6 +107,7 @@ def merges_of_ranks(tokens):
     tiktoken merges any two neighbours that together spell a token, the token of lowest rank first. That is a
     merge for each way to cut a token into two others; a token with no such way is found as a whole piece only.
     """
+    check_cuts(tokens)
     ids = {}
     for rank, data in enumerate(tokens):
         if data is None:
