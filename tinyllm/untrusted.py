@@ -6,7 +6,7 @@
     names     that a file gives for its neighbours are names, not paths; symbolic links may not lead out of the directory
     records   for a dataclass: no unknown fields, and values of the types that it declares
 
-Every function takes the class of the reader's own errors, `error`, and raises nothing else.
+Every function takes the class of the reader's own errors, `error`, and raises nothing else (`open_file` OSError, too).
 """
 
 import dataclasses
@@ -41,18 +41,26 @@ def shown(value):
 def read_bytes(path, error, largest=LARGEST):
     """The bytes of a regular file of at most `largest` bytes."""
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            told = os.fstat(file.fileno())
-            regular, data = stat.S_ISREG(told.st_mode), b""
-            if regular and told.st_size <= largest:
-                data = file.read(largest + 1)
-    except (OSError, ValueError) as problem:        # ValueError: a name with a zero byte
-        raise error(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}") from problem
-    if not regular:
-        raise error(f"cannot read {path}: it is no file")
-    if max(told.st_size, len(data)) > largest:
+        with open_file(path, error) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1) if size <= largest else None     # more, and it has grown since
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror or problem}") from problem
+    if data is None or len(data) > size:
         raise error(f"{path} is larger than {largest >> 20} MB: not a file of this kind")
     return data
+
+
+def open_file(path, error):
+    """A regular file, open for reading bytes; OSError where there is none."""
+    try:
+        file = open(path, "rb", opener=_without_waiting)
+    except ValueError as problem:                   # a name with a zero byte, or with half a surrogate pair
+        raise error(f"cannot read {path}: {problem}") from problem
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise error(f"cannot read {path}: it is no regular file")
+    return file
 
 
 def _without_waiting(path, flags):

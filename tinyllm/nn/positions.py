@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
+from ..untrusted import shown
 from . import functional as F
 
 SETTINGS = {    # rope_type: (settings it needs, settings it may have)
@@ -33,6 +34,8 @@ SETTINGS = {    # rope_type: (settings it needs, settings it may have)
     "yarn": (("factor", "original_max_position_embeddings"), ("beta_fast", "beta_slow", "mscale", "mscale_all_dim",
                                                              "attention_factor", "truncate")),
 }
+LARGEST = 1e15                              # of any number among the settings
+MAY_BE_0 = ("mscale", "mscale_all_dim")     # which is as if they were missing
 
 
 def checked_scaling(scaling):
@@ -44,13 +47,22 @@ def checked_scaling(scaling):
     if scaling is None:
         return None
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in SETTINGS:
-        raise UserError(f"rope_scaling of type {kind!r}; known are {', '.join(SETTINGS)}")
+    if not isinstance(kind, str) or kind not in SETTINGS:
+        raise UserError(f"rope_scaling of type {shown(kind)}; known are {', '.join(SETTINGS)}")
     needed, optional = SETTINGS[kind]
     missing = [name for name in needed if scaling.get(name) is None]
     if missing:
         raise UserError(f"rope_scaling of type {kind!r} needs {', '.join(missing)}")
-    return {"rope_type": kind, **{name: scaling[name] for name in (*needed, *optional) if scaling.get(name) is not None}}
+    settings = {name: scaling[name] for name in (*needed, *optional) if scaling.get(name) is not None}
+    for name, value in settings.items():
+        if name == "truncate":
+            if not isinstance(value, bool):
+                raise UserError(f"rope_scaling: truncate is {shown(value)}; expected true or false")
+        elif not isinstance(value, (int, float)) or not (0 < value < LARGEST or value == 0 and name in MAY_BE_0):
+            raise UserError(f"rope_scaling: {name} is {shown(value)}; expected a number above 0")
+    if kind == "llama3" and settings["low_freq_factor"] >= settings["high_freq_factor"]:
+        raise UserError(f"rope_scaling: low_freq_factor {settings['low_freq_factor']} is not below high_freq_factor {settings['high_freq_factor']}")
+    return {"rope_type": kind, **settings}
 
 
 def frequencies(size, theta=10000.0, scaling=None):
@@ -61,6 +73,8 @@ def frequencies(size, theta=10000.0, scaling=None):
     """
     if size % 2:
         raise UserError(f"rotary positions for heads of size {size}; a head is turned pair by pair, expected an even size")
+    if not 1 < theta < LARGEST:
+        raise UserError(f"rope_theta is {theta}; expected a number above 1")
     f = theta ** (-np.arange(0, size, 2) / size)
     scaling = checked_scaling(scaling) or {"rope_type": "default"}
     if scaling["rope_type"] == "default":

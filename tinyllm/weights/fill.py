@@ -10,7 +10,8 @@ from ..engine.guards import writable
 from ..errors import UserError
 from ..nn import init
 
-SHOWN = 8       # names in a list of complaints
+SHOWN = 8               # names in a list of complaints
+MOST_PIECES = 100_000   # the largest DeepSeek has 46,000
 
 
 class WeightsError(UserError):
@@ -37,6 +38,8 @@ def _listed(names):
 
 def filled(model_class, config, tensors, pieces):
     """A model of `config` in eval mode with the weights of `tensors` (name -> array), checked before."""
+    if len(pieces) > MOST_PIECES:
+        raise WeightsError(f"{len(pieces):,} tensors are more than any model has; at most {MOST_PIECES:,} are read")
     with init.empty():
         model = model_class(config)
     arrays = {name: writable(parameter, "loading") for name, parameter in model.named_parameters()}

@@ -12,7 +12,6 @@ Tensors may be float32, float16, bfloat16 or float64 (they become the default dt
 `transformer.`. Files are mapped and only safetensors are read: nothing in a directory is ever executed.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -23,13 +22,13 @@ from ..atomic import write_json
 from ..errors import UserError, WorkError
 from ..models import DeepSeekConfig, GPT
 from ..tokenizers import huggingface
+from ..untrusted import inside, read_json
 from . import hf_config, safetensors
 from .fill import WeightsError, check, filled, taken
 from .names import pieces
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEAD = "lm_head.weight"
-LARGEST_JSON = 64 << 20
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 # Buffers that older files carry along, and what Hugging Face's DeepSeek-V3 has for further tokens (skipped by transformers, too).
@@ -43,7 +42,7 @@ def load(path, tokenizer=None):
     Raises WeightsError for what is not a model here, or does not fit together, SafetensorsError for damaged files.
     """
     path = Path(path)
-    model_class, config = hf_config.read(read_json(path / "config.json"), path / "config.json")
+    model_class, config = hf_config.read(read_json(inside(path, "config.json", WeightsError), WeightsError), path / "config.json")
     tensors = Tensors(path, "transformer." if model_class is GPT else "model.")
     tensors.leave_out(lambda name: IGNORED.fullmatch(name) is not None)
     if type(config) is DeepSeekConfig:
@@ -76,10 +75,10 @@ class Tensors:
     def __init__(self, path, prefix):
         self.path, self._places = path, {}
         if (path / WEIGHTS).is_file():
-            file = safetensors.SafetensorsFile(path / WEIGHTS)
+            file = safetensors.SafetensorsFile(inside(path, WEIGHTS, WeightsError))
             self._places = {name: (file, name) for name in file}
         elif (path / INDEX).is_file():
-            self._sharded(path / INDEX)
+            self._sharded(inside(path, INDEX, WeightsError))
         else:
             other = sorted(p.name for p in path.glob("*.bin")) + sorted(p.name for p in path.glob("*.pt*"))
             hint = (f"; {other[0]} is a pickle, which can run code as it is read: convert it to safetensors with transformers" if other
@@ -92,13 +91,13 @@ class Tensors:
         self.shapes = {name: file.shape(own) for name, (file, own) in self._places.items()}
 
     def _sharded(self, index):
-        record = read_json(index)
+        record = read_json(index, WeightsError)
         places = record.get("weight_map") if isinstance(record, dict) else None
-        if not isinstance(places, dict) or not all(isinstance(file, str) and file == Path(file).name for file in places.values()):
+        if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
             raise WeightsError(f"{index}: expected a weight_map from tensors to files of the same directory")
         files = {}
         for name in sorted(set(places.values())):
-            if not (self.path / name).is_file():
+            if not inside(self.path, name, WeightsError).is_file():
                 raise WeightsError(f"{index} names {name}, which is not there: is the download complete?")
             files[name] = safetensors.SafetensorsFile(self.path / name)
         for name, file in places.items():
@@ -128,20 +127,6 @@ class Tensors:
         file, own = self._places[name]
         file.forget()       # the pages of the tensor before, which has been copied
         return file[own]
-
-
-def read_json(path):
-    """The JSON in a file of a model; WeightsError if it is not there, too large, or not JSON."""
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise WeightsError(f"{path} is larger than {LARGEST_JSON >> 20} MB: not a file of this kind")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise WeightsError(f"{path} is not JSON: {error}") from None
 
 
 def save(model, path, tokenizer=None):

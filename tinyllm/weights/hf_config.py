@@ -12,6 +12,7 @@ weights that load and compute something else would be worse than none.
 
 from ..errors import UserError
 from ..models import DeepSeek, DeepSeekConfig, GPT, GPTConfig, Llama, LlamaConfig
+from ..untrusted import shown
 from .fill import WeightsError
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
@@ -33,34 +34,34 @@ class _Settings:
         if value is None and default is None:
             return None
         if type(value) is not int or not 0 <= value < 2**31:
-            raise self.wrong(f"{name} is {value!r}; expected a whole number")
+            raise self.wrong(f"{name} is {shown(value)}; expected a whole number")
         return value
 
     def number(self, name, default=REQUIRED):
         value = self._get(name, default)
-        if type(value) not in (int, float) or not 0 <= value < float("inf"):
-            raise self.wrong(f"{name} is {value!r}; expected a number")
+        if type(value) not in (int, float) or not 0 <= value < 1e15:
+            raise self.wrong(f"{name} is {shown(value)}; expected a number")
         return float(value)
 
     def flag(self, name, default):
         value = self._get(name, default)
         if type(value) is not bool:
-            raise self.wrong(f"{name} is {value!r}; expected true or false")
+            raise self.wrong(f"{name} is {shown(value)}; expected true or false")
         return value
 
     def must(self, name, *allowed):
         """Refuse a setting other than `allowed`, of which the first is what a missing one means; returns it."""
         value = self.record.get(name, allowed[0])
         if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
-            raise self.wrong(f"{name} is {value!r}; the models here do {' or '.join(map(repr, allowed))} only")
+            raise self.wrong(f"{name} is {shown(value)}; the models here do {' or '.join(map(repr, allowed))} only")
         return value
 
     def end_tokens(self):
         """eos_token_id: None, a whole number or a list of them."""
         value = self.record.get("eos_token_id")
         ids = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(type(token) is int and token >= 0 for token in ids):
-            raise self.wrong(f"eos_token_id is {value!r}; expected a token or a list of tokens")
+        if not all(type(token) is int and 0 <= token < 2**31 for token in ids):
+            raise self.wrong(f"eos_token_id is {shown(value)}; expected a token or a list of tokens")
         return value
 
     def _get(self, name, default):
@@ -75,21 +76,21 @@ class _Settings:
         older = self._get("rope_scaling", None)
         for settings in (newer, older):
             if settings is not None and not isinstance(settings, dict):
-                raise self.wrong(f"rope settings {settings!r}; expected an object")
+                raise self.wrong(f"rope settings {shown(settings)}; expected an object")
         settings = dict(newer or older or {})
         theta = settings.pop("rope_theta", self.record.get("rope_theta", 10000.0))
         share = settings.pop("partial_rotary_factor", self.record.get("partial_rotary_factor"))
         if share not in (None, 1, 1.0):
-            raise self.wrong(f"partial_rotary_factor is {share!r}; the models here turn whole heads only")
+            raise self.wrong(f"partial_rotary_factor is {shown(share)}; the models here turn whole heads only")
         if settings.get("rope_type", settings.get("type", "default")) == "yarn" and settings.get("original_max_position_embeddings") is None:
             settings["original_max_position_embeddings"] = self.record.get("max_position_embeddings")
         for name, value in {**settings, "rope_theta": theta}.items():
-            if type(value) in (int, float) and not 0 < value < float("inf") and name not in ("mscale", "mscale_all_dim"):
-                raise self.wrong(f"{name} is {value!r}; expected a number above 0")
+            if type(value) in (int, float) and not 0 < value < 1e15 and name not in ("mscale", "mscale_all_dim"):
+                raise self.wrong(f"{name} is {shown(value)}; expected a number above 0")
             if type(value) not in (int, float, str, bool, type(None)):
-                raise self.wrong(f"{name} is {value!r}; expected a number")
+                raise self.wrong(f"{name} is {shown(value)}; expected a number")
         if type(theta) not in (int, float):
-            raise self.wrong(f"rope_theta is {theta!r}; expected a number above 0")
+            raise self.wrong(f"rope_theta is {shown(theta)}; expected a number above 0")
         kind = settings.get("rope_type", settings.get("type", "default"))
         return {"rope_theta": float(theta), "rope_scaling": None if kind == "default" else settings}
 
@@ -194,9 +195,9 @@ def read(record, path):
         raise WeightsError(f"{path} holds a JSON {type(record).__name__}, expected an object")
     kind = record.get("model_type", "gpt2" if "n_embd" in record else None)     # the first files of GPT-2 do not say
     if not isinstance(kind, str) or kind not in READERS:
-        raise WeightsError(f"{path}: model_type {kind!r} is not known here; known are {', '.join(READERS)}")
+        raise WeightsError(f"{path}: model_type {shown(kind)} is not known here; known are {', '.join(READERS)}")
     if record.get("quantization_config") is not None:
-        raise WeightsError(f"{path}: the weights are quantized ({record['quantization_config']}); expected float32, float16 or bfloat16")
+        raise WeightsError(f"{path}: the weights are quantized ({shown(record['quantization_config'])}); expected float32, float16 or bfloat16")
     model, reader = READERS[kind]
     try:
         return model, reader(_Settings(record, path))

@@ -11,6 +11,7 @@ Everything is little-endian and (out, in), rotary pairs are interleaved. A v0 fi
 length is compared with what its seven numbers say.
 """
 
+import dataclasses
 import math
 import mmap
 import struct
@@ -24,6 +25,7 @@ from ..errors import UserError
 from ..models import Llama, LlamaConfig
 from ..nn.positions import frequencies, to_interleaved
 from ..tokenizers.llama import LlamaTokenizer
+from ..untrusted import open_file
 from .fill import WeightsError, filled
 from .names import Piece
 
@@ -43,18 +45,20 @@ NEWER = ("rms_att", "rms_ffn", "rms_final", "table", "wq", "wk", "wv", "wo", "w1
 def load(path):
     """The `Llama` in a .bin file, in eval mode; WeightsError for a file that is none."""
     path = Path(path)
-    with open(path, "rb") as file:
+    with open_file(path, WeightsError) as file:
         size = file.seek(0, 2)
         if size < 256:
             raise WeightsError(f"{path}: {size} bytes are not a llama2.c file: the smallest model takes more")
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     version, config, group, start = _header(path, data)
-    layout = list(_layout(config, LEGACY if version == 0 else NEWER))
-    expected = start + sum(_stored(piece, group) for piece in layout)
+    order = LEGACY if version == 0 else NEWER
+    one, two = (sum(_stored(piece, group) for piece in _layout(dataclasses.replace(config, n_layer=n), order)) for n in (1, 2))
+    expected = start + one + (config.n_layer - 1) * (two - one)     # before a list of as many layers as the file claims is made
     if expected != size:
         told = f"version {version}" if version else "a file without a mark of its version, so version 0"
         raise WeightsError(f"{path}: {told}; its first numbers {_sizes(config)} make {expected} bytes, it has {size}: "
                            "cut short, or not a llama2.c file")
+    layout = list(_layout(config, order))
     tensors = _Tensors(path, data, layout, start, group)
     return filled(Llama, config, tensors, [piece for piece in layout if piece.ours])
 
@@ -75,7 +79,7 @@ def _header(path, data):
         tied = numbers[5] > 0
     C, F, L, H, K, V, T = numbers
     V = abs(V)
-    if min(C, F, L, H, K, V, T) < 1 or C % H or L > len(data) or (group is not None and (group < 1 or C % group or F % group)):
+    if min(C, F, L, H, K, V, T) < 1 or C % H or (group is not None and (group < 1 or C % group or F % group)):
         raise WeightsError(f"{path}: it begins with {numbers}{'' if group is None else f' and groups of {group}'}, which cannot be "
                            "width, feed-forward width, layers, heads, key/value heads, vocabulary and positions: not a llama2.c file")
     try:

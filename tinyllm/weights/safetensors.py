@@ -26,6 +26,7 @@ import numpy as np
 
 from ..atomic import replacing
 from ..errors import UserError
+from ..untrusted import open_file, parse_json, shown
 
 # In the order in which the reference implementation sorts: larger alignment first when written.
 DTYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "BF16": "<u2",
@@ -47,7 +48,7 @@ class SafetensorsFile(Mapping):
 
     def __init__(self, path):
         self.path = Path(path)
-        with open(self.path, "rb") as file:
+        with open_file(self.path, SafetensorsError) as file:
             size = file.seek(0, 2)
             if size < 8:
                 raise self._wrong(f"{size} bytes; the length of the header alone takes 8")
@@ -62,25 +63,13 @@ class SafetensorsFile(Mapping):
         self._tensors = self._layout(header, size - self._data)
 
     def _wrong(self, text, name=None):
-        tensor = "" if name is None else f"tensor {name!r}: "
+        tensor = "" if name is None else f"tensor {shown(name)}: "
         return SafetensorsError(f"{self.path} is not a valid safetensors file: {tensor}{text}")
 
     def _header(self, data):
-        def without_duplicates(pairs):
-            seen = dict(pairs)
-            if len(seen) != len(pairs):
-                keys = [key for key, _ in pairs]
-                twice = next(key for key in keys if keys.count(key) > 1)
-                raise ValueError(f"{twice!r} is given twice")
-            return seen
-
-        try:
-            if not data.startswith(b"{"):
-                raise ValueError("it does not begin with {")
-            header = json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
-        except (ValueError, RecursionError) as error:
-            raise self._wrong(f"its header is not the JSON it should be: {error}") from None
-        return header
+        if not data.startswith(b"{"):
+            raise self._wrong("its header does not begin with {")
+        return parse_json(data, f"{self.path} is not a valid safetensors file: its header", SafetensorsError)
 
     def _metadata(self, metadata):
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -108,11 +97,11 @@ class SafetensorsFile(Mapping):
             raise self._wrong("an entry has exactly dtype, shape and data_offsets", name)
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(dtype, str) or dtype not in DTYPES:
-            raise self._wrong(f"dtype {dtype!r}; read here are {', '.join(DTYPES)}", name)
-        if not _whole_numbers(shape) or len(shape) > 32:
-            raise self._wrong(f"shape {shape!r}; expected at most 32 whole numbers, none negative", name)
+            raise self._wrong(f"dtype {shown(dtype)}; read here are {', '.join(DTYPES)}", name)
+        if not _whole_numbers(shape) or len(shape) > 32 or math.prod(filter(None, shape)) >= 1 << 59:
+            raise self._wrong(f"shape {shown(shape)}; expected at most 32 whole numbers, none negative, of a product below 2^59", name)
         if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-            raise self._wrong(f"data_offsets {offsets!r}; expected [start, end] with 0 <= start <= end", name)
+            raise self._wrong(f"data_offsets {shown(offsets)}; expected [start, end] with 0 <= start <= end", name)
         start, end = offsets
         expected = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
         if end - start != expected:
