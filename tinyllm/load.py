@@ -12,6 +12,7 @@ from pathlib import Path
 from . import models, tokenizers
 from .errors import UserError
 from .train.run import RunDirectory
+from .untrusted import checked_fields, inside, read_json, shown
 
 MODELS = {"gpt": (models.GPT, models.GPTConfig), "llama": (models.Llama, models.LlamaConfig),
           "deepseek": (models.DeepSeek, models.DeepSeekConfig)}
@@ -28,7 +29,7 @@ def load(path, tokenizer=None):
         return _load_file(path, tokenizer)
     from .weights import hf
     if (path / "config.json").is_file():
-        record = hf.read_json(path / "config.json")
+        record = read_json(inside(path, "config.json", hf.WeightsError), hf.WeightsError)
         if not isinstance(record, dict) or record.get("format") is None:
             return hf.load(path, tokenizer)
     return _load_run(path, tokenizer)
@@ -39,17 +40,23 @@ def _load_run(path, tokenizer):
     run = RunDirectory.open(path)
     if "model" not in run.config:
         raise UserError(f"{path} is a run without a model")
-    model = build(run.config["model"])
-    name = "best" if "best" in run.checkpoints else "last"
-    adapters = None
-    if "finetune" in run.config:
-        from .train.finetune import TuneConfig, prepare
-        adapters = prepare(model, TuneConfig(**run.config["finetune"]))
-    _, arrays, _ = run.checkpoints.load(name)
-    model.load_state_dict(arrays["model"])
-    if adapters is not None:
-        adapters.remove(merge=True)
-    return model.eval(), None if tokenizer is False else tokenizers.load(tokenizer or run.tokenizer_path)
+    with run.understood():
+        arrays = run.checkpoints.load("best" if "best" in run.checkpoints else "last")[1]["model"]
+        check_room(run.config["model"], arrays, path)
+        model = build(run.config["model"])
+        adapters = None
+        if "finetune" in run.config:
+            from .train.finetune import TuneConfig, prepare
+            adapters = prepare(model, run.settings("finetune", TuneConfig), arrays=arrays)
+        model.load_state_dict(arrays)
+        if adapters is not None:
+            adapters.remove(merge=True)
+        if tokenizer is False:
+            return model.eval(), None
+        found = tokenizers.load(tokenizer or run.tokenizer_path)
+        if not tokenizer and run.config.get("tokenizer", found.fingerprint()) != found.fingerprint():
+            raise UserError(f"{run.tokenizer_path} is not the tokenizer that the model was trained with: its fingerprint differs")
+        return model.eval(), found
 
 
 def _load_file(path, tokenizer):
@@ -72,15 +79,36 @@ def _load_file(path, tokenizer):
 
 def build(description):
     """A model with fresh weights from what `describe` returned."""
+    model, config = _configured(description)
+    return model(config)
+
+
+def _configured(description):
+    """(model class, configuration) of what `describe` returned, its types and signs checked."""
     fields = dict(description) if isinstance(description, dict) else {}
     kind = fields.pop("type", None)
-    if kind not in MODELS:
-        raise UserError(f"a model of type {kind!r}; known here are {', '.join(MODELS)}")
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise UserError(f"a model of type {shown(kind)}; known here are {', '.join(MODELS)}")
     model, config = MODELS[kind]
-    unknown = fields.keys() - {field.name for field in dataclasses.fields(config)}
-    if unknown:
-        raise UserError(f"a {kind} model has no setting {sorted(unknown)[0]!r}; was it saved by a newer version?")
-    return model(config(**fields))
+    checked_fields(config, fields, f"a {kind} model", UserError)
+    ends = fields.get("eos_token_id")
+    for name, value in [*fields.items(), *(("eos_token_id", end) for end in (ends if isinstance(ends, list) else ()))]:
+        if type(value) in (int, float) and not 0 <= value < 1 << 40 or name == "eos_token_id" and not isinstance(value, (int, list, type(None))):
+            raise UserError(f"a {kind} model: {name} is {shown(value)}; expected a number, 0 or above")
+    try:
+        return model, config(**fields)
+    except ArithmeticError as error:
+        raise UserError(f"a {kind} model: its sizes do not go together: {error}") from None
+
+
+def check_room(description, arrays, path):
+    """UserError if a model of this description is far larger than the arrays that are to fill it."""
+    config = _configured(description)[1]
+    numbers = sum(array.size for array in arrays.values())
+    modules = max(config.n_layer, getattr(config, "mtp_depth", 0), getattr(config, "n_routed_experts", 0) * (config.n_layer - getattr(config, "first_k_dense", 0)))
+    if modules > len(arrays) or config.num_params() > 2 * numbers:      # twice: fine-tuning may have put a small head in place of a large one
+        raise UserError(f"{path}: config.json says {config.n_layer:,} layers and {config.num_params():,} parameters; the checkpoint has "
+                        f"{len(arrays):,} arrays of {numbers:,} numbers")
 
 
 def describe(model):

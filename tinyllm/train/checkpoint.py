@@ -24,10 +24,10 @@ import numpy as np
 
 from ..atomic import sweep, sync_directory, write_json
 from ..errors import UserError, WorkError
+from ..untrusted import inside, read_json
 from ..weights import safetensors
 
 FORMAT = {"format": "tinyllm-checkpoint", "version": 1}
-LARGEST_JSON = 64 << 20
 
 
 class CheckpointError(WorkError):
@@ -65,7 +65,7 @@ class Checkpoints:
                 there[file] = {"file": file, "sha256": file_digest(self.directory / file)}
             files[part] = there[file]
         record = {**FORMAT, "step": step, "files": files, "state": state}
-        write_json(self.directory / f"{name}.json", {**record, "sha256": _digest(record)})
+        write_json(self.directory / f"{name}.json", {**record, "sha256": digest_of(record)})
         self._collect()
 
     def load(self, name):
@@ -76,8 +76,8 @@ class Checkpoints:
             path = self.directory / entry["file"]
             try:
                 damaged = file_digest(path) != entry["sha256"]
-            except OSError as error:
-                raise CheckpointError(f"checkpoint {name} in {self.directory} needs {path.name}: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"checkpoint {name} in {self.directory} needs {path.name}: {getattr(error, 'strerror', error)}") from error
             if damaged:
                 raise CheckpointError(f"{path} is not what was written: its sha256 differs from the one in {name}.json; "
                                       "the disk or somebody has changed it")
@@ -86,25 +86,19 @@ class Checkpoints:
 
     def _record(self, path):
         """The JSON of one checkpoint, checked."""
-        try:
-            if path.stat().st_size > LARGEST_JSON:
-                raise CheckpointError(f"{path} is larger than {LARGEST_JSON >> 20} MB: not a checkpoint")
-            record = json.loads(path.read_bytes())
-        except OSError as error:
-            raise CheckpointError(f"no checkpoint {path.stem!r} in {path.parent}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is not JSON: {error}") from None
+        if not path.is_file():
+            raise CheckpointError(f"no checkpoint {path.stem!r} in {path.parent}: there is no file {path.name}")
+        record = read_json(inside(self.directory, path.name, CheckpointError), CheckpointError)
         if not isinstance(record, dict) or {key: record.get(key) for key in FORMAT} != FORMAT:
             raise CheckpointError(f"{path} is not a checkpoint of version {FORMAT['version']}")
-        if record.pop("sha256", None) != _digest(record):
+        if record.pop("sha256", None) != digest_of(record):
             raise CheckpointError(f"{path} is not what was written: its checksum does not fit")
         if not (type(record.get("step")) is int and isinstance(record.get("state"), dict) and isinstance(record.get("files"), dict)
                 and all(isinstance(entry, dict) and isinstance(entry.get("file"), str) and isinstance(entry.get("sha256"), str)
                         for entry in record["files"].values())):
             raise CheckpointError(f"{path}: expected a step, a state, and files with their sha256")
         for entry in record["files"].values():
-            if Path(entry["file"]).name != entry["file"] or (self.directory / entry["file"]).is_symlink():
-                raise CheckpointError(f"{path} names {entry['file']!r}, which is not a file of its own directory")
+            inside(self.directory, entry["file"], CheckpointError)
         return record
 
     def _records(self):
@@ -166,5 +160,6 @@ def _bytes(array):
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def _digest(record):
+def digest_of(record):
+    """sha256 of what JSON can hold, in hex."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -38,7 +38,7 @@ def cache_directory():
 class DataConfig:
     """Which text, how it is split, and how it is cut into tokens."""
 
-    sources: list                   # paths, names of the catalogue, "-"
+    sources: list[str]              # paths, names of the catalogue, "-"
     field: str | None = None        # of NDJSON rows
     split: str = "position"         # or "document"
     val_fraction: float = 0.1

@@ -9,6 +9,7 @@ its template in `model.template`, or its classes in `model.labels`.
 """
 
 import contextlib
+import dataclasses
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .. import nn, tokenizers
 from ..engine import no_grad
 from ..engine.random import Generator, manual_seed
 from ..errors import UserError
-from ..load import build, describe
+from ..load import build, check_room, describe
 from ..nn import Linear
 from .checkpoint import file_digest
 from .examples import TEMPLATES, ShuffledRows, answer_rows, batch_of, check_lengths, class_rows, read_examples
@@ -34,7 +35,7 @@ class TuneConfig:
 
     source: str                     # a .jsonl file
     template: str = "instruction"   # of answers
-    labels: list | None = None      # classes, in the order of their numbers; None: answers
+    labels: list[str] | None = None      # classes, in the order of their numbers; None: answers
     lora: int = 0                   # rank of adapters; 0: all weights are learned
     val_fraction: float = 0.1       # of the examples, held out
     seed: int = 0
@@ -56,8 +57,15 @@ def find_labels(path):
     return labels
 
 
-def prepare(model, tune, generator=None):
-    """Give `model` the head and the adapters of a `TuneConfig`; returns the adapters or None."""
+def prepare(model, tune, generator=None, arrays=None):
+    """Give `model` the head and the adapters of a `TuneConfig`; returns the adapters or None.
+
+    `arrays` are those that will fill them: UserError where the head and the adapters would be far larger.
+    """
+    if arrays is not None:
+        sides = sum(sum(array.shape) for array in arrays.values() if array.ndim == 2)
+        if max(tune.lora * sides, len(tune.labels or ()) * model.config.n_embd) > 4 * sum(array.size for array in arrays.values()):
+            raise UserError(f"adapters of rank {tune.lora} and {len(tune.labels or ())} classes are more than the checkpoint has")
     if tune.labels is not None:
         model.head = Linear(model.config.n_embd, len(tune.labels), bias=False, std=HEAD_STD, generator=generator)
         model.labels = list(tune.labels)
@@ -123,11 +131,13 @@ class Tuning:
         if "finetune" not in told:
             raise UserError(f"{path} is not a run of tinyllm finetune")
         with run.lock():
-            tune = TuneConfig(**{**told["finetune"], "source": told["data"]["sources"][0]})
-            if not Path(tune.source).is_file() or file_digest(tune.source) != told["data"]["sha256"]:
-                raise UserError(f"{path} was tuned on {tune.source}, which is not there any more or has changed: going on would not be the same run")
-            tuning = cls(build(told["model"]), tokenizers.load(run.tokenizer_path), tune, TrainConfig(**told["train"]), run, out)
-            tuning.trainer.restore()
+            with run.understood():
+                tune = dataclasses.replace(run.settings("finetune", TuneConfig), source=told["data"]["sources"][0])
+                if not Path(tune.source).is_file() or file_digest(tune.source) != told["data"]["sha256"]:
+                    raise UserError(f"{path} was tuned on {tune.source}, which is not there any more or has changed: going on would not be the same run")
+                check_room(told["model"], run.checkpoints.load("last")[1]["model"], path)
+                tuning = cls(build(told["model"]), tokenizers.load(run.tokenizer_path), tune, run.settings("train", TrainConfig), run, out)
+                tuning.trainer.restore()
             yield tuning
 
     def accuracy(self):

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ..atomic import sync_directory
 from ..errors import WorkError
+from ..untrusted import parse_json, read_bytes
+
+LARGEST = 1 << 30
 
 
 class MetricsLog:
@@ -51,6 +54,12 @@ class MetricsLog:
 
 
 def read_metrics(path):
-    """The records of a `metrics.jsonl` as a list of dicts; a last line that a killed process left half is dropped."""
-    lines = Path(path).read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    """The records of a `metrics.jsonl` as a list of dicts; a last line that a killed process left half is dropped.
+
+    Raises WorkError for a file that is damaged otherwise, or larger than a gigabyte.
+    """
+    lines = read_bytes(path, WorkError, LARGEST).split(b"\n")
+    records = [parse_json(line, f"{path}, line {number}", WorkError) for number, line in enumerate(lines[:-1], 1) if line]
+    if not all(isinstance(record, dict) and type(record.get("step")) is int for record in records):
+        raise WorkError(f"{path} is not what was written: every line is an object with a step")
+    return records

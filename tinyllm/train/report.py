@@ -29,12 +29,14 @@ def write_report(path):
     run = RunDirectory.open(path)
     records = read_metrics(run.metrics_path)
     steps = [record for record in records if record.get("loss") is not None]
-    evaluations = points(records, "val_loss")
-    parts = [_facts(run.config, steps, evaluations)]
-    if steps:
-        parts += [*_curves(run.config, steps, evaluations), *_layers(steps), *_samples(records), *_model_at_work(run, records)]
+    with run.understood():
+        evaluations = points(records, "val_loss")
+        parts = [_facts(run.config, steps, evaluations)]
+        if steps:
+            parts += [*_curves(run.config, steps, evaluations), *_layers(steps), *_samples(records), *_model_at_work(run, records)]
+        page = drawing.page(run.path.name, *parts)
     target = run.path / "report.html"
-    write_bytes(target, drawing.page(run.path.name, *parts).encode())
+    write_bytes(target, page.encode("utf-8", "replace"))
     return target
 
 

@@ -19,11 +19,13 @@ from pathlib import Path
 
 from ..atomic import sweep, sync_directory, write_bytes, write_json
 from ..errors import UserError, WorkError
-from .checkpoint import Checkpoints
+from ..untrusted import checked_fields, inside, read_json
+from .checkpoint import Checkpoints, digest_of
 from .lock import RunLock
 from .metrics import MetricsLog
 
 FORMAT = {"format": "tinyllm-run", "version": 1}
+FILES = ("config.json", "tokenizer.json", "metrics.jsonl", "checkpoints", "pairs.jsonl")      # that may not be links to somewhere else
 LARGEST_CONFIG = 16 << 20
 STARTING = "starting"
 
@@ -82,25 +84,35 @@ class RunDirectory:
             what = ("does not exist" if not run.path.exists() else "has no config.json" if not (run.path / STARTING).exists() else
                     "was interrupted before it began (start it again)")
             raise UserError(f"{path} is not a run directory: it {what}; `tinyllm train` makes them, under runs/")
-        try:
-            if file.stat().st_size > LARGEST_CONFIG:
-                raise UserError(f"{file} is larger than {LARGEST_CONFIG >> 20} MB: not the config of a run")
-            config = json.loads(file.read_bytes())
-        except OSError as error:
-            raise WorkError(f"cannot read {file}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{file} is not JSON: {error}") from None
+        for name in FILES:
+            inside(run.path, name, UserError)
+        config = read_json(file, UserError, LARGEST_CONFIG)
         if not isinstance(config, dict) or {key: config.get(key) for key in FORMAT} != FORMAT:
             raise UserError(f"{file} is not the config of a run of version {FORMAT['version']}")
+        if config.pop("sha256", None) != digest_of(config):
+            raise UserError(f"{file} is not what was written: its checksum does not fit; put back what was there, or start a new run")
         run.config = config
         return run
+
+    def settings(self, name, kind):
+        """What config.json says under `name`, as `kind`, a dataclass; UserError if it is not whole, or of other types."""
+        return kind(**checked_fields(kind, self.config.get(name), f"{self.path / 'config.json'}, {name}", UserError))
+
+    @contextlib.contextmanager
+    def understood(self):
+        """Around what is made of a run's files: where they do not go together, that is a UserError that names the run."""
+        try:
+            yield
+        except (UserError, WorkError):
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            raise UserError(f"{self.path}: its files do not go together: {type(error).__name__}: {error}") from error
 
     def write_config(self, **config):
         """Write config.json: the directory is a run from now on."""
         self.config = {**FORMAT, **config}
-        write_json(self.path / "config.json", self.config)
+        record = json.loads(json.dumps(self.config))        # tuples become lists, as they will be when it is read
+        write_json(self.path / "config.json", {**record, "sha256": digest_of(record)})
         (self.path / STARTING).unlink(missing_ok=True)
 
     def lock(self):

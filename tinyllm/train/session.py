@@ -16,8 +16,9 @@ import numpy as np
 from .. import tokenizers
 from ..engine.random import Generator, manual_seed
 from ..errors import UserError
-from ..load import build, describe
+from ..load import build, check_room, describe
 from ..text.batches import EpochWindows, EvalWindows, RandomWindows
+from ..untrusted import checked_fields
 from .data import DataConfig, TrainingData
 from .loop import TrainConfig, Trainer, evaluate
 from .parallel import ALONE
@@ -92,16 +93,21 @@ class Session:
             told = run.config
             if "finetune" in told:
                 raise UserError(f"{path} is a run of fine-tuning: go on with tinyllm finetune --resume {path}")
-            tokenizer = tokenizers.load(run.tokenizer_path)
-            data = TrainingData(DataConfig(**{name: told["data"][name] for name in DataConfig.__dataclass_fields__}), tokenizer)
-            if data.digest != told["data"]["sha256"] or tokenizer.fingerprint() != told["tokenizer"]:
-                raise UserError(f"{path} was trained on another text or with another tokenizer: {', '.join(data.config.sources)} or "
-                                f"{run.tokenizer_path} has changed since; going on would not be the same run")
-            session = cls(run, data, {**told, "resumed": "last" in run.checkpoints}, out, team)
-            if "last" in run.checkpoints:
-                session.trainer.restore()
-            else:
-                run.open_metrics()
+            with run.understood():
+                tokenizer = tokenizers.load(run.tokenizer_path)
+                described = {name: told["data"][name] for name in DataConfig.__dataclass_fields__}
+                data = TrainingData(DataConfig(**checked_fields(DataConfig, described, f"{path}, data", UserError)), tokenizer)
+                if data.digest != told["data"]["sha256"] or tokenizer.fingerprint() != told["tokenizer"]:
+                    raise UserError(f"{path} was trained on another text or with another tokenizer: {', '.join(data.config.sources)} or "
+                                    f"{run.tokenizer_path} has changed since; going on would not be the same run")
+                begun = "last" in run.checkpoints
+                if begun:
+                    check_room(told["model"], run.checkpoints.load("last")[1]["model"], path)
+                session = cls(run, data, {**told, "train": asdict(run.settings("train", TrainConfig)), "resumed": begun}, out, team)
+                if begun:
+                    session.trainer.restore()
+                else:
+                    run.open_metrics()
             yield session
 
     @classmethod
