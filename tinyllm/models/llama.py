@@ -26,7 +26,7 @@ from ..errors import UserError
 from ..nn import Attention, Block, Dropout, Embedding, KVCache, Linear, ModuleList, RMSNorm, RotaryPositions, SwiGLU, init, swiglu_width
 from ..nn.positions import checked_scaling
 from .base import Config, LanguageModel, positions
-from .decoding import one_token
+from .decoding import one_token, step_for
 
 
 def _llama3_scaling(factor):
@@ -179,3 +179,8 @@ class Llama(LanguageModel):
         config = self.config
         return KVCache(config.n_layer, batch, config.n_kv_head, length, config.head_dim, self.wte.weight.dtype,
                        windows=config.layer_windows(), pad=pad)
+
+    def step(self, cache):
+        return step_for(self, cache)
+
+    step.__doc__ = LanguageModel.step.__doc__
