@@ -1,5 +1,7 @@
 """Threads: results in order, switches that travel, errors that arrive, work that does not nest."""
 
+import os
+import signal
 import threading
 import time
 
@@ -67,3 +69,17 @@ def test_threads_sleep_while_there_is_nothing_to_do():
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    assert threads.run([lambda: 1, lambda: 2]) == [1, 2]        # the parent's threads have started
+    child = os.fork()
+    if child == 0:
+        os._exit(sum(threads.run([lambda: 3, lambda: 4])))
+    end = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < end:
+        time.sleep(0.01)
+    if done[0] == 0:
+        os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(done[1]) == 7

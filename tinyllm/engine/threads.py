@@ -29,6 +29,15 @@ class _Pool:
     lock = threading.Lock()
 
 
+def _forget():
+    """In a forked process: the executor's threads were not forked with it."""
+    _Pool.executor, _Pool.lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 class _Here(threading.local):
     working = False         # inside a piece of work: what it runs in turn stays on its own thread
 
