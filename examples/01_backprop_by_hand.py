@@ -9,6 +9,7 @@
 import math
 
 import tinyllm as tl
+from tinyllm import drawing
 
 x, w, b = 2.0, -0.5, 0.25       # an input, a weight, a bias
 target = 1.0
@@ -73,11 +74,28 @@ print(f"by nudging:      dw = {(loss_at(w + eps) - loss_at(w - eps)) / (2 * eps)
 # The gradient says which way is up; a step of the other sign makes the loss smaller. Twenty of them:
 
 # %%
+path = []                       # (w, loss) before each step
 for step in range(20):
     W.grad = B.grad = None
     L = ((W * x + B).tanh() - target) ** 2
     L.backward()
+    path.append((W.item(), L.item()))
     for parameter in (W, B):
         parameter.data -= 0.1 * parameter.grad
     if step % 5 == 4:
         print(f"step {step + 1:2}   loss {L.item():.4f}   w {W.item():.4f}   b {B.item():.4f}")
+
+# %% [markdown]
+# ## The picture
+#
+# The loss for every `w`, with `b` held where it began. At our `w` the line of slope `dw` touches it: that is all a derivative is. The steps leave
+# from there, long where the slope is steep and ever shorter as it flattens; they end below the curve because `b` moves too.
+
+# %%
+ws = [-1.2 + 0.02 * k for k in range(101)]
+touching = [w - 0.35, w + 0.35]
+drawing.save("out/01_loss_and_slope.svg", drawing.curves({
+    "loss, b held": (ws, [loss_at(v) for v in ws]),
+    f"slope {dw:.2f} at w = {w:g}": (touching, [loss + dw * (v - w) for v in touching]),
+    "fifteen steps": tuple(zip(*path[:16])),
+}, "", 560, 300, x_label="w", y_label="loss"))
