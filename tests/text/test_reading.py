@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 
 import pytest
 
@@ -150,3 +151,21 @@ def test_the_tales_need_no_file():
 def test_a_file_goes_before_a_name_of_the_catalogue(tmp_path):
     make(tmp_path / "tales", "my own")
     assert text.read("tales") == "my own"
+
+
+def test_a_row_without_end_is_refused_before_it_takes_memory(tmp_path):
+    bomb = make(tmp_path / "bomb.ndjson.gz", gzip.compress(b'{"text": "' + b"0" * (1 << 25)))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="a line of more than 16 MB"):
+        list(text.documents(bomb, "text"))
+    assert tracemalloc.get_traced_memory()[1] < 4 * bomb.stat().st_size + (64 << 20)
+    tracemalloc.stop()
+
+
+def test_a_row_of_empty_lists_is_refused_before_it_takes_memory(tmp_path):
+    path = make(tmp_path / "lists.ndjson", b'{"text": [' + b"[]," * 2_000_000 + b"0]}\n")
+    tracemalloc.start()
+    with pytest.raises(UserError, match="line 1 is refused: .* out of proportion"):
+        list(text.documents(path, "text"))
+    assert tracemalloc.get_traced_memory()[1] < 4 * path.stat().st_size + (64 << 20)
+    tracemalloc.stop()

@@ -159,7 +159,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(answers, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text, message", [
     ('{"prompt": "a", "response": "b"}\n{', "line 2 is not JSON"), ('{"prompt": "a"}\n', "line 1: expected an object with the texts 'prompt' and"),
-    ("[]\n", "line 1: expected an object"), ('{"prompt": "a", "response": "b"}\n', "has 1 examples; expected at least 2")])
+    ("[]\n", "line 1 is a JSON list, expected an object"), ('{"prompt": "a", "response": "b"}\n', "has 1 examples; expected at least 2")])
 def test_files_that_are_refused(tmp_path, text, message):
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(UserError, match=message):

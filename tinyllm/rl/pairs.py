@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..text import reading
 from .rollout import sample, scored
 from .rows import encode_rows
 from .tasks import Prompts
@@ -67,22 +68,10 @@ def write_pairs(path, records):
 
 def read_pairs(path):
     """The preferences in a file, as a list of dicts; UserError for an empty file or a line that is none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
     records = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            raise UserError(f"{path}, line {number}: not JSON") from None
-        if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in ("prompt", "chosen", "rejected")):
-            raise UserError(f"{path}, line {number}: expected an object with texts under prompt, chosen and rejected")
+    for where, record in reading.records(path, ("prompt", "chosen", "rejected")):
         if record["chosen"] == record["rejected"]:
-            raise UserError(f"{path}, line {number}: chosen and rejected are the same: no preference")
+            raise UserError(f"{where}: chosen and rejected are the same: no preference")
         records.append(record)
     if not records:
         raise UserError(f"{path} has no preferences; expected lines of {{\"prompt\": …, \"chosen\": …, \"rejected\": …}}")

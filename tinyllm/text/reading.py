@@ -12,14 +12,13 @@ Bytes are decoded as UTF-8 and nothing else is changed (a byte order mark at the
 of the catalogue lose their Gutenberg wrapping). Errors name the file and the place, in one line.
 
 Decompression is bounded: from 64 MiB on, a file that has grown more than a hundredfold is refused, as is any
-line of more than 64 MiB.
+line that takes more than 256 MiB of memory, or 16 MiB where it is one of NDJSON.
 """
 
 import codecs
 import gzip
 import io
 import itertools
-import json
 import os
 import sys
 import zlib
@@ -27,11 +26,13 @@ from pathlib import Path
 
 from tinyllm.errors import UserError
 from tinyllm.text import corpora
+from tinyllm.untrusted import parse_json, shown
 
 BLOCK = 1 << 20
 FREE_SIZE = 64 << 20  # what may come out of a gzip file before its growth is looked at
 MAX_GROWTH = 100      # English text grows about threefold, gzip can grow a thousandfold
-MAX_LINE = 64 << 20   # characters
+MAX_LINE = 256 << 20  # bytes in memory of a line of text: some have a whole corpus on one
+MAX_ROW = 16 << 20    # of a row of NDJSON: a long book
 
 
 class Source:
@@ -109,13 +110,13 @@ class Source:
 
     def lines(self):
         """The lines with their line ends."""
-        rest = []
+        rest, most = [], MAX_ROW if self.rows else MAX_LINE
         for piece in self.strings():
             head, newline, tail = piece.partition("\n")
             if not newline:
                 rest.append(piece)
-                if sum(map(len, rest)) > MAX_LINE:
-                    raise UserError(f"{self.label}: a line of more than {MAX_LINE:,} characters; is this text?")
+                if sum(map(sys.getsizeof, rest)) > most:
+                    raise UserError(f"{self.label}: a line of more than {most >> 20} MB in memory; is this {'JSON, one object a line' if self.rows else 'text'}?")
                 continue
             yield "".join(rest) + head + newline
             complete, _, last = tail.rpartition("\n")
@@ -125,29 +126,27 @@ class Source:
         if rest:
             yield "".join(rest)
 
-    def row_texts(self):
-        """The field of each row of an NDJSON source."""
+    def objects(self):
+        """(line number, object) of each row of an NDJSON source."""
         for number, line in enumerate(self.lines(), 1):
             if line.isspace():
                 continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", "nested too deeply")
-                raise UserError(f"{self.label}: line {number} is not JSON: {reason}") from error
+            row = parse_json(line, f"{self.label}: line {number}", UserError)
             if not isinstance(row, dict):
                 raise UserError(f"{self.label}: line {number} is a JSON {type(row).__name__}, expected an object")
+            yield number, row
+
+    def row_texts(self):
+        """The field of each row of an NDJSON source."""
+        for number, row in self.objects():
             if self.field is None:
-                raise UserError(f"{self.label}: name the field that holds the text; line {number} has: {', '.join(row)}")
+                raise UserError(f"{self.label}: name the field that holds the text; line {number} has: {', '.join(row)[:200]}")
             if self.field not in row:
-                raise UserError(f"{self.label}: line {number} has no field {self.field!r}; it has: {', '.join(row)}")
+                raise UserError(f"{self.label}: line {number} has no field {self.field!r}; it has: {', '.join(row)[:200]}")
             if not isinstance(row[self.field], str):
                 raise UserError(f"{self.label}: line {number}: field {self.field!r} is no text but "
                                 f"{type(row[self.field]).__name__}")
-            text = row[self.field]
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise UserError(f"{self.label}: line {number}: field {self.field!r} holds half of a surrogate pair, which UTF-8 cannot hold")
-            yield text
+            yield whole(row[self.field], f"{self.label}: line {number}: field {self.field!r}")
 
     def texts(self):
         """The source's text in pieces whose concatenation is the whole."""
@@ -182,6 +181,28 @@ class Source:
                 paragraph = []
         if paragraph:
             yield "".join(paragraph).rstrip("\r\n")
+
+
+def whole(text, source):
+    """`text`, or UserError where it holds half of a surrogate pair, which JSON can spell and UTF-8 cannot hold."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"{source} holds half of a surrogate pair, which UTF-8 cannot hold")
+    return text
+
+
+def records(path, fields):
+    """The objects of a file with one JSON object a line as (where it stands, dict); each has these fields, texts all of them."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: cannot be read: there is no such file")
+    source = Source(path)
+    source.rows = True
+    for number, row in source.objects():
+        where = f"{source.label}: line {number}"
+        for name in fields:
+            if not isinstance(row.get(name), str):
+                raise UserError(f"{where}: expected an object with the texts {' and '.join(map(repr, fields))}; {name!r} is {shown(row.get(name))}")
+            whole(row[name], f"{where}: {name!r}")
+        yield where, row
 
 
 def _file_blocks(file):

@@ -3,8 +3,8 @@
     ids = tokens.stored(tokenizer, ["tales"], "runs/cache")      # an array that reads from the file as it is used
 
 The file is named by what decides its content: the tokenizer's fingerprint and the hash of the text. Another
-tokenizer or a changed text makes another name, so a stale file is never taken; a file whose header or length
-is not right is written anew. Ids are uint16 where the vocabulary allows it, else uint32. A file appears whole
+tokenizer or a changed text makes another name, so a stale file is never taken; a file whose header, length
+or checksum is not right is written anew. Ids are uint16 where the vocabulary allows it, else uint32. A file appears whole
 or not at all, and a half-written one is never read.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from tinyllm import atomic
 from tinyllm.errors import UserError
 from tinyllm.text import reading
+from tinyllm.untrusted import parse_json
 
 HEADER = 512                   # bytes before the first id: JSON, filled up with spaces
 _MARK = "tinyllm-tokens-1"
@@ -78,15 +79,15 @@ def _open(path, told):
     """The mapped ids, or None where there is no file or not a sound one."""
     try:
         with open(path, "rb") as file:
-            header = json.loads(file.read(HEADER))
+            header = parse_json(file.read(HEADER), path, UserError)
             size = os.fstat(file.fileno()).st_size
-    except (OSError, ValueError):
+    except (OSError, UserError):
         return None
     dtype = np.dtype(told["dtype"])
     count = header.get("count") if isinstance(header, dict) else None
     if not isinstance(count, int) or any(header.get(key) != value for key, value in told.items()):
         return None
-    if size != HEADER + count * dtype.itemsize:
+    if size != HEADER + count * dtype.itemsize or not verify(path):
         return None
     if count == 0:
         return np.empty(0, dtype)
@@ -96,8 +97,8 @@ def _open(path, told):
 def verify(path):
     """Whether the ids in a file are those that were written, by their checksum."""
     with open(path, "rb") as file:
-        header = json.loads(file.read(HEADER))
+        header = parse_json(file.read(HEADER), path, UserError)
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest() == header["sha256"]
+    return digest.hexdigest() == header.get("sha256")

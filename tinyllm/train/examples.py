@@ -11,13 +11,12 @@ A template turns prompt and response into one row of tokens; what the model is s
 A class is learned as if it were the next token after the last one, over a vocabulary of classes.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+from ..text import reading
 from ..text.batches import IGNORE
 
 
@@ -66,28 +65,10 @@ TEMPLATES = {
 
 def read_examples(path, fields):
     """The records of a .jsonl file, each a dict with these fields, all of them strings; UserError names the line that is not so."""
-    records = []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    records.append(_record(f"{path}, line {number}", line, fields))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error}") from None
+    records = [record for _, record in reading.records(path, fields)]
     if len(records) < 2:
         raise UserError(f"{path} has {len(records)} examples; expected at least 2: one to learn from, one to be tested on")
     return records
-
-
-def _record(where, line, fields):
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON: {error}") from None
-    for name in fields:
-        if not isinstance(record, dict) or not isinstance(record.get(name), str):
-            raise UserError(f"{where}: expected an object with the texts {' and '.join(map(repr, fields))}")
-    return record
 
 
 def answer_rows(tokenizer, records, template):
