@@ -23,7 +23,7 @@ class ScalarModel(Module):
         self.backbone.head = Linear(width, 1, bias=False, std=1 / math.sqrt(width + 1) if generator else 0.0, generator=generator)
         self.requires_grad_().eval()
 
-    config = property(lambda self: self.backbone.config)
+    config = property(lambda self: self.backbone.config, doc="the configuration of the copied model")
 
     def forward(self, ids):
         return self.backbone(ids).squeeze(-1)
