@@ -66,7 +66,7 @@ class Checkpoints:
             files[part] = there[file]
         record = {**FORMAT, "step": step, "files": files, "state": state}
         write_json(self.directory / f"{name}.json", {**record, "sha256": digest_of(record)})
-        self._collect()
+        self.collect()
 
     def load(self, name):
         """(step, arrays, state) as they were saved; CheckpointError if anything is missing or has changed."""
@@ -109,8 +109,9 @@ class Checkpoints:
             except CheckpointError:
                 continue
 
-    def _collect(self):
-        """Remove array files that no checkpoint names any more; nothing, if one of the checkpoints cannot be read."""
+    def collect(self):
+        """Remove what was left half written, and array files that no checkpoint names; none of these, if a checkpoint cannot be read."""
+        sweep(self.directory)
         records = list(self._records())
         if len(records) < len(list(self.directory.glob("*.json"))):
             return
@@ -118,7 +119,6 @@ class Checkpoints:
         for path in self.directory.glob("*.safetensors"):
             if path.name not in needed:
                 path.unlink()
-        sweep(self.directory)
 
 
 def pack_optimizer(optimizer):

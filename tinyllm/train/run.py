@@ -116,7 +116,7 @@ class RunDirectory:
         (self.path / STARTING).unlink(missing_ok=True)
 
     def lock(self):
-        """A context manager: nobody else writes here meanwhile. Sweeps away what a killed process left half written."""
+        """A context manager: nobody else writes here meanwhile. Sweeps away what a killed process left."""
         return _Locked(self)
 
     def open_metrics(self, keep=0):
@@ -137,7 +137,9 @@ class _Locked(RunLock):
     def __enter__(self):
         super().__enter__()
         sweep(self.run.path)
-        sweep(self.run.checkpoints.directory)
+        self.run.checkpoints.collect()
+        if (self.run.path / "config.json").exists():
+            (self.run.path / STARTING).unlink(missing_ok=True)
         return self.run
 
     def __exit__(self, *exception):
