@@ -204,7 +204,7 @@ OVERFLOW = """
 import numpy as np
 np.seterr(all="ignore")
 from tinyllm.train.loop import Trainer
-share, models = Trainer._own_share, set()
+share, models = Trainer.own_share, set()
 def overflowing(self):
     if self.step != 3 or 1 not in self.shards.mine:
         return share(self)
@@ -214,7 +214,7 @@ def overflowing(self):
         return share(self)
     finally:
         del model.loss
-Trainer._own_share = overflowing
+Trainer.own_share = overflowing
 """
 
 

@@ -73,6 +73,7 @@ def configure(parser):
     group.add_argument("--shards", type=int, metavar="N",
                        help="parts of a batch worked on at once (default: one for each core); the numbers depend on it")
     group.add_argument("--threads", type=int, metavar="N", help="threads to do it with (default: one for each core); the numbers do not")
+    group.add_argument("--profile", action="store_true", help="show a step's memory and time by operation; kept in profile.json of the run")
     group.add_argument("--sample", type=int, default=200, metavar="N", help="tokens of the sample shown at the end (200)")
 
 
@@ -81,6 +82,7 @@ def run(args):
     from ..engine.threads import set_num_threads
     from ..train.compiling import compile_kernels
     from ..train.parallel import team
+    from ..train.profile import profile_run
     from ..train.report import write_report
     from ..train.session import Session
     with team() as ranks:
@@ -93,7 +95,7 @@ def run(args):
         with _new(args, ranks) if args.resume is None else _resumed(args, ranks) as session:
             _introduce(session)
             compile_kernels(session.model, session.config.shards)
-            session.trainer.fit()
+            session.trainer.fit(profile_run if args.profile else None)
             report = write_report(session.run.path)
             if session.config.overfit_batch:
                 print(f"the batch is learned to a loss of {session.trainer.last_loss:.4f}")
@@ -105,7 +107,7 @@ def run(args):
 def _resumed(args, team):
     from ..train.session import Session
     given = [f"--{name.replace('_', '-')}" for name, value in vars(args).items()
-             if name not in ("sources", "resume", "sample", "threads", "debug", "run", "parser") and value != args.parser.get_default(name)]
+             if name not in ("sources", "resume", "sample", "threads", "profile", "debug", "run", "parser") and value != args.parser.get_default(name)]
     if args.sources or given:
         raise UserError(f"--resume goes on with a run as it was started: leave out {(*args.sources, *given)[0]}")
     return Session.resume(args.resume, team=team)

@@ -11,6 +11,7 @@ Everything the next step depends on (weights, optimizer, random streams, place i
 checkpoint, so a run that was stopped and resumed ends with the same bits as one that was not.
 """
 
+import contextlib
 import functools
 import math
 import time
@@ -143,14 +144,24 @@ class Trainer:
 
     def _accumulate(self):
         """Gradients of the mean loss over `accumulate` batches; returns that loss."""
-        return sum(self.team.add_up(self.shards, self._own_share())) / self.config.accumulate
+        return sum(self.team.add_up(self.shards, self.own_share())) / self.config.accumulate
 
-    def _own_share(self):
+    def own_share(self):
         """What this process adds to the gradients, and to the losses of the batches."""
         self.shards.begin()
         losses = [self.shards.gradients(*next(self.batches), 1 / self.config.accumulate) for _ in range(self.config.accumulate)]
         self.shards.finish()
         return losses
+
+    @contextlib.contextmanager
+    def rehearsal(self):
+        """What is done to the next batches inside leaves no trace: random streams and gradients are put back."""
+        streams = self._stream_state()
+        try:
+            yield
+        finally:
+            self.shards.begin()
+            self._load_stream_state(streams)
 
     def _bad_step(self, before, loss, norm):
         """Run the step once more, slowly, to find where the trouble began; stop, unless the step may be skipped."""
@@ -162,7 +173,7 @@ class Trainer:
             found, losses = "", []
             try:
                 with anomaly():
-                    losses = self._own_share()
+                    losses = self.own_share()
             except AnomalyError as error:
                 found = str(error)
             culprit = next(filter(None, self.team.gather(found)), None)
@@ -182,8 +193,11 @@ class Trainer:
 
     # ---- the whole run
 
-    def fit(self):
-        """Train to the end; returns the best validation loss (the last training loss without validation)."""
+    def fit(self, look=None):
+        """Train to the end; returns the best validation loss (the last training loss without validation).
+
+        `look(self)` is called once, after the second step, when kernels are compiled and the optimizer is filled; what it says is shown.
+        """
         config = self.config
         progress = Progress(config.steps, self.step, self.out)
         try:
@@ -197,6 +211,9 @@ class Trainer:
                     tokens = self.batches.batch_size * self.batches.block_size * config.accumulate
                     progress.step(self.step, self.last_loss, tokens)
                     self._log({**record, "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds)})
+                    if look is not None and self.step in (progress.first + 2, config.steps):
+                        progress.say(look(self))
+                        look = None
                     if self._evaluation_is_due(self.step):
                         progress.keep(self.step, self.last_loss, self._evaluate())
                     if self.team.any(stop.requested):

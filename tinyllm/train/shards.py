@@ -52,6 +52,7 @@ class Shards:
             self.models.append(twin)
             self.flats.append(Flat(twin.parameters(), self.flats[0].data))
         self.mixtures = [[m for m in model.modules() if isinstance(m, MoE)] for model in self.models]
+        self.before_backward = None     # called with each shard's loss, whose graph is then whole
         self.draws = [[m for m in model.modules() if isinstance(m, Dropout) and m.p] for model in self.models]
 
     def begin(self):
@@ -85,6 +86,8 @@ class Shards:
         value = loss.item() * share
         for term in model.auxiliary_losses().values():      # of experts to keep busy, of tokens further ahead
             loss = loss + term
+        if self.before_backward is not None:
+            self.before_backward(loss)
         if share * scale:
             (loss * (share * scale) if share * scale != 1 else loss).backward()
         return value
