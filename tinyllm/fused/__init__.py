@@ -8,8 +8,9 @@ from .attention import attention, self_attention
 from .cross_entropy import cross_entropy
 from .dropout import dropout, keep_mask
 from .embedding import embedding
-from .experts import combine, dispatch, grouped_linear
+from .experts import experts
 from .gelu import gelu
+from .latent_attention import latent, latent_attention
 from .layer_norm import layer_norm
 from .linear import linear
 from .rms_norm import rms_norm

@@ -25,7 +25,7 @@ import numpy as np
 from .. import ops
 from ..engine import threads
 from ._op import NOWHERE, Fused, rows
-from .rope import Rope, turn_rows
+from .rope import Rope, turned
 from .softmax import Softmax
 
 EVERYTHING = 1 << 40        # a window that no text fills
@@ -70,18 +70,21 @@ def _kernels():
     return attention_kernels
 
 
-def attend(q, k, v, y, causal, window, keep, mask):
-    """Fill y (B, H, T, E) from q (B, H, T, D), k (B, K, S, D), v (B, K, S, E); returns the logarithms of the rows' sums."""
+def attend(q, k, v, y, causal, window, keep, mask, scale=None):
+    """Fill y (B, H, T, E) from q (B, H, T, D), k (B, K, S, D), v (B, K, S, E); returns the logarithms of the rows' sums.
+
+    Scores are multiplied by `scale`, 1/√D if None.
+    """
     logsum = np.empty(q.shape[:-1], q.dtype)
     if y.size:
-        _share(_kernels().forward, (q, k, v, y, logsum), *_options(q, k, causal, window, keep, mask))
+        _share(_kernels().forward, (q, k, v, y, logsum), *_options(q, k, causal, window, keep, mask, scale))
     return logsum
 
 
-def attend_backward(g, q, k, v, logsum, dq, dk, dv, causal, window, keep, mask):
+def attend_backward(g, q, k, v, logsum, dq, dk, dv, causal, window, keep, mask, scale=None):
     """Fill dq, dk and dv, the last two given as zeros."""
     if g.size:
-        _share(_kernels().backward, (q, k, v, g, logsum, dq, dk, dv), *_options(q, k, causal, window, keep, mask))
+        _share(_kernels().backward, (q, k, v, g, logsum, dq, dk, dv), *_options(q, k, causal, window, keep, mask, scale))
 
 
 def _share(kernel, arrays, keep, mask, *settings):
@@ -103,14 +106,15 @@ def _share(kernel, arrays, keep, mask, *settings):
                  for low, high in zip(bounds, bounds[1:]) if low < high])
 
 
-def _options(q, k, causal, window, keep, mask):
+def _options(q, k, causal, window, keep, mask, scale):
     shape = (*q.shape[:-1], k.shape[-2])
     keep = np.empty((0,) * 4, q.dtype) if keep is None else np.asarray(keep, q.dtype).reshape(shape)
     if mask is None:
         mask = np.empty((0,) * 4, bool)
     else:
         mask = np.broadcast_to(mask.reshape(-1, *mask.shape[-3:]) if mask.ndim > 2 else mask, shape)
-    return keep, mask, q.dtype.type(1 / math.sqrt(q.shape[-1])), causal, EVERYTHING if window is None else window
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return keep, mask, q.dtype.type(scale), causal, EVERYTHING if window is None else window
 
 
 def _four_axes(x):
@@ -118,7 +122,7 @@ def _four_axes(x):
     return x if x.ndim == 4 else x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]) if x.ndim > 2 else x[None, None]
 
 
-def _by_position(shape, dtype, make=np.empty):
+def by_position(shape, dtype, make=np.empty):
     """An array (B, H, T, D) that lies in memory as (B, T, H, D): its heads can be put side by side without a copy."""
     B, H, T, D = shape
     return make((B, T, H, D), dtype).transpose(0, 2, 1, 3)
@@ -132,13 +136,13 @@ class Attention(Fused):
 
     def forward(*qkv, causal=True, window=None, keep=None, mask=None, saved=NOWHERE):
         q, k, v = map(_four_axes, qkv)
-        y = _by_position((*q.shape[:-1], v.shape[-1]), q.dtype)
+        y = by_position((*q.shape[:-1], v.shape[-1]), q.dtype)
         saved.logsum = attend(q, k, v, y, causal, window, keep, mask)
         return y if qkv[0].ndim == 4 else y.reshape((*qkv[0].shape[:-1], v.shape[-1]))
 
     def grad_qkv(g, qkv, causal, window, keep, mask, saved):
         q, k, v = map(_four_axes, qkv)
-        dq, dk, dv = (_by_position(x.shape, x.dtype, np.zeros) for x in (q, k, v))
+        dq, dk, dv = (by_position(x.shape, x.dtype, np.zeros) for x in (q, k, v))
         attend_backward(_four_axes(g), q, k, v, saved.logsum, dq, dk, dv, causal, window, keep, mask)
         return [d.reshape(x.shape) for d, x in zip((dq, dk, dv), qkv)]
 
@@ -171,7 +175,7 @@ class SelfAttention(Fused):
 
     def forward(qkv, *, n_head, n_kv_head=None, rotation=None, causal=True, window=None, keep=None, saved=NOWHERE):
         q, k, v = _unpacked(qkv, n_head, n_kv_head, rotation)
-        y = _by_position(q.shape, q.dtype)
+        y = by_position(q.shape, q.dtype)
         saved.logsum = attend(q, k, v, y, causal, window, keep, None)
         return _packed(y)
 
@@ -181,7 +185,7 @@ class SelfAttention(Fused):
         dq, dk, dv = _unpacked(dqkv, n_head, n_kv_head)
         g = g.reshape(*g.shape[:2], n_head, -1).transpose(0, 2, 1, 3)
         attend_backward(g, q, k, v, saved.logsum, dq, dk, dv, causal, window, keep, None)
-        return dqkv if rotation is None else _turned(dqkv, dq.shape[1] + dk.shape[1], rotation, back=True)
+        return dqkv if rotation is None else turned(dqkv, rotation, dq.shape[1] + dk.shape[1], step=q.shape[-1], back=True)
 
     def samples(rng):
         yield rng.normal(size=(2, 3, 12)), {"n_head": 2}
@@ -197,18 +201,10 @@ def _unpacked(qkv, n_head, n_kv_head=None, rotation=None):
     """Views (B, H or K, T, D) of the queries, keys and values in (B, T, (H + 2K) D); with a rotation, of turned queries and keys."""
     K = n_head if n_kv_head is None else n_kv_head
     heads = qkv.reshape(*qkv.shape[:2], n_head + 2 * K, -1).transpose(0, 2, 1, 3)
-    turned = heads
+    first = heads
     if rotation is not None:
-        turned = _turned(qkv, n_head + K, rotation).reshape(*qkv.shape[:2], n_head + 2 * K, -1).transpose(0, 2, 1, 3)
-    return turned[:, :n_head], turned[:, n_head:n_head + K], heads[:, n_head + K:]
-
-
-def _turned(qkv, heads, rotation, back=False):
-    """A copy of `qkv` whose first `heads` heads are turned by their positions' angles, or back."""
-    (cos, sin, interleaved), y = rotation, qkv.copy()
-    cos, sin = (rows(x).astype(qkv.dtype, copy=False) for x in (cos, sin))       # (T, D/2), or with a batch (B·T, D/2)
-    turn_rows(rows(qkv), cos, -sin if back else sin, heads, interleaved, rows(y))
-    return y
+        first = turned(qkv, rotation, n_head + K, step=heads.shape[-1]).reshape(*qkv.shape[:2], n_head + 2 * K, -1).transpose(0, 2, 1, 3)
+    return first[:, :n_head], first[:, n_head:n_head + K], heads[:, n_head + K:]
 
 
 def _packed(y):

@@ -1,122 +1,126 @@
-"""Sending rows to experts and adding up what comes back.
+"""A mixture's experts: each row of x goes to k of E small feed-forward layers, and comes back as their weighted sum.
 
-N rows choose k of E experts each, N·k choices in all. `order` sorts the choices by expert, so that each expert finds its
-rows next to each other and works on them with one matrix product:
+    y_n = Σ_j gates_nj · expert_e(x_n),   e = chosen_nj,        expert(x) = down (silu(gate x) · up x)
 
-    rows = dispatch(x, order)           rows_r = x_⌊order_r / k⌋            (N·k, C), grouped by expert
-    y = grouped_linear(rows, W_1 … W_E) each group by its own matrix        (N·k, F)
-    out = combine(y, gates, order)      out_n = Σ_j gates_nj · (what expert j made of row n)
+The N·k choices are sorted by expert, so that each expert finds its rows next to each other and multiplies them by its three
+matrices in one product each. No row is dropped and none is computed twice. With h = silu(a) · b the hidden row of a choice,
+a = gate x, b = up x, and g the cotangent of y, the chain runs back through the same choices:
 
-No row is dropped and none is computed twice. Backward, the choices go the same ways: `dispatch` collects from a row's k
-copies, `combine` hands the row's cotangent to each of them, scaled by its gate.
+    dgate_nj = (downᵀ g_n) · h              the gate's gradient needs no second look at the expert's result
+    dh = gate_nj downᵀ g_n                  then SwiGLU's rules for da and db
+    dx_n = Σ_j (gateᵀ da + upᵀ db)          dgate = Σ da xᵀ,   dup = Σ db xᵀ,   ddown = Σ gate_nj g_n hᵀ
 """
+
+import functools
 
 import numpy as np
 
 from .. import ops
-from ..ops.matmul import product
-from ._op import Fused
+from ..engine import Tensor, threads
+from ._op import NOWHERE, Fused
+from .swiglu import Swiglu
+
+SHARED_WORK = 1 << 25       # multiply-adds from which experts are shared among threads
 
 
-def _restored(rows, order, k):
-    """Rows in the order of the experts (N·k, C) back in the order of the choices, (N, k, C)."""
-    choices = np.empty_like(rows)
-    choices[order] = rows
-    return choices.reshape(-1, k, rows.shape[-1])
+@functools.cache
+def _kernels():
+    from . import experts_kernels           # needs numba to be imported
+    return experts_kernels
 
 
-class Dispatch(Fused):
-    """y_r = x at row ⌊order_r / k⌋: a row for each choice, sorted by expert"""
+class Choices:
+    """The choices (N, k) of experts 0 … E-1, sorted: `order` of the choices, expert e's are ends[e] to ends[e + 1]."""
 
-    def definition(x, order, *, k): return ops.take(x, order // k, axis=0)
-
-    def forward(x, order, *, k): return x[order // k]
-
-    def grad_x(g, order, k): return _restored(g, order, k).sum(axis=1)
-
-    def samples(rng):
-        yield rng.normal(size=(3, 4)), np.array([2, 0, 5, 1, 3, 4]), {"k": 2}
-        yield rng.normal(size=(2, 3)), np.array([1, 0]), {"k": 1}
+    def __init__(self, chosen, experts):
+        flat = np.ascontiguousarray(chosen, np.int64).reshape(-1)
+        self.order = np.argsort(flat, kind="stable")
+        self.ends = np.zeros(experts + 1, np.int64)
+        np.cumsum(np.bincount(flat, minlength=experts), out=self.ends[1:])
 
 
-class GroupedLinear(Fused):
-    """y = x Wᵀ, the first counts[0] rows by the first matrix, the next counts[1] by the second, …"""
+def _matrices(weights, dtype):
+    """The matrices in C order, and where in memory they begin, (E, 3)."""
+    matrices = [np.ascontiguousarray(w, dtype) for w in weights]
+    return matrices, np.array([w.__array_interface__["data"][0] for w in matrices], np.int64).reshape(-1, 3)
 
-    def definition(x, *weights, counts):
-        return ops.concatenate([rows @ w.T for rows, w in zip(ops.split(x, np.cumsum(counts)[:-1]), weights)])
 
-    def forward(x, *weights, counts):
-        y = np.empty((len(x), len(weights[0])), x.dtype)
-        for group, w in zip(_groups(counts), weights):
-            y[group] = product(x[group], w.T)
+def _by_expert(kernel, ends, work, *arguments):
+    """Call `kernel(*arguments, first, last)` for all experts, where there is much to do in a share of them for each thread."""
+    experts, count = len(ends) - 1, threads.num_threads()
+    if count == 1 or work < SHARED_WORK:
+        return kernel(*arguments, 0, experts)
+    bounds = np.searchsorted(ends, ends[-1] * np.arange(count + 1) / count)
+    bounds[0], bounds[-1] = 0, experts
+    threads.run([functools.partial(kernel, *arguments, low, high) for low, high in zip(bounds, bounds[1:]) if low < high])
+
+
+class Experts(Fused):
+    """y_n = Σ_j gates_nj · down_e(silu(gate_e x_n) · up_e x_n),  e = chosen_nj"""
+
+    def definition(*inputs, chosen):
+        x, gates, *weights = inputs
+        y = Tensor(np.zeros(x.shape, x.dtype))
+        for e in range(len(weights) // 3):
+            gate, up, down = weights[3 * e:3 * e + 3]
+            row, place = np.nonzero(chosen == e)
+            rows = ops.take(x, row, axis=0)
+            part = Swiglu.definition(rows @ gate.T, rows @ up.T) @ down.T
+            y = ops.scatter_add(y, row, part * gates[row, place].reshape(-1, 1))
         return y
 
-    def grad_x(g, x, weights, counts):
-        dx = np.empty_like(x)
-        for group, w in zip(_groups(counts), weights):
-            dx[group] = product(g[group], w)
-        return dx
+    def forward(*inputs, chosen, saved=NOWHERE):
+        x, gates, *weights = inputs
+        x, gates = np.ascontiguousarray(x), np.ascontiguousarray(gates)
+        weights, addresses = _matrices(weights, x.dtype)
+        saved.choices = choices = Choices(chosen, len(weights) // 3)
+        R, F, y = chosen.size, len(weights[0]) if weights else 0, np.zeros(x.shape, x.dtype)
+        saved.gate, saved.up = gate, up = np.empty((2, R, F), x.dtype)
+        down = np.empty((R, x.shape[1]), x.dtype)
+        _by_expert(_kernels().forward, choices.ends, 3 * gate.size * x.shape[1],
+                   x, gates, choices.order, choices.ends, addresses, _kernels().product_for(x.dtype.name), gate, up, down)
+        _kernels().collect(down, choices.order, chosen.shape[1], y)
+        return y
 
-    def grad_weights(g, x, counts): return [product(g[group].T, x[group]) for group in _groups(counts)]
-
-    def samples(rng):
-        yield rng.normal(size=(5, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), {"counts": (4, 1)}
-        yield rng.normal(size=(3, 2)), rng.normal(size=(4, 2)), {"counts": (3,)}
-
-
-def _groups(counts):
-    ends = np.cumsum(counts)
-    return [slice(end - count, end) for end, count in zip(ends, counts)]
-
-
-class Combine(Fused):
-    """out_n = Σ_j gates_nj rows_r, r being the place of choice (n, j) in `order`"""
-
-    def definition(rows, gates, order):
-        n, k = gates.shape
-        choices = ops.take(rows, np.argsort(order), axis=0).reshape(n, k, -1)
-        return (choices * gates.reshape(n, k, 1)).sum(axis=1)
-
-    def forward(rows, gates, order): return np.einsum("nk,nkc->nc", gates, _restored(rows, order, gates.shape[1]))
-
-    def grad_rows(g, rows, gates, order): return (gates[..., None] * g[:, None]).reshape(rows.shape)[order]
-
-    def grad_gates(g, rows, gates, order): return np.einsum("nc,nkc->nk", g, _restored(rows, order, gates.shape[1]))
+    def grad_inputs(g, inputs, chosen, saved):
+        x, gates, *weights = inputs
+        x, gates, g = np.ascontiguousarray(x), np.ascontiguousarray(gates), np.ascontiguousarray(g)
+        weights, addresses = _matrices(weights, x.dtype)
+        choices, dx, dgates = saved.choices, np.zeros(x.shape, x.dtype), np.empty(gates.shape, x.dtype)
+        drows = np.empty((chosen.size, x.shape[1]), x.dtype)
+        dweights = np.empty((len(weights) // 3, 3, weights[0].size if weights else 0), x.dtype)
+        _by_expert(_kernels().backward, choices.ends, 9 * saved.gate.size * x.shape[1],
+                   g, x, gates, choices.order, choices.ends, addresses, _kernels().product_for(x.dtype.name), saved.gate, saved.up, drows, dgates, dweights)
+        _kernels().collect(drows, choices.order, chosen.shape[1], dx)
+        return dx, dgates, *(d.reshape(w.shape) for d, w in zip(dweights.reshape(-1, dweights.shape[-1]), weights))
 
     def samples(rng):
-        yield rng.normal(size=(6, 4)), rng.normal(size=(3, 2)), np.array([2, 0, 5, 1, 3, 4])
-        yield rng.normal(size=(2, 3)), rng.normal(size=(2, 1)), np.array([1, 0])
+        def matrices(experts):
+            return [rng.normal(size=shape) for _ in range(experts) for shape in ((4, 3), (4, 3), (3, 4))]
+
+        yield rng.normal(size=(5, 3)), rng.normal(size=(5, 2)), *matrices(3), {"chosen": np.array([[2, 0], [0, 1], [1, 2], [0, 2], [2, 1]])}
+        yield rng.normal(size=(2, 3)), rng.normal(size=(2, 1)), *matrices(1), {"chosen": np.zeros((2, 1), int)}
+        yield rng.normal(size=(6, 4))[::2, 2::-1], rng.normal(size=(2, 3)).T, *matrices(2), {"chosen": np.array([[0, 1], [1, 0], [0, 1]])}
 
 
-def dispatch(x, order, k):
-    """`x` (N, C) -> (N·k, C): a copy of each row for each of its k choices, in the order of the experts.
+def experts(x, gates, chosen, weights):
+    """Σ_j gates_nj · down_e(silu(gate_e x_n) · up_e x_n) for rows `x` (N, C), `gates` (N, k) and `chosen` experts e (N, k).
 
-    >>> import numpy as np, tinyllm as tl
-    >>> dispatch(tl.Tensor([[1.0], [2.0]]), np.array([0, 3, 1, 2]), k=2).numpy().ravel()
-    array([1., 2., 1., 2.], dtype=float32)
-    """
-    return Dispatch.apply(x, order, k=k)
-
-
-def grouped_linear(x, weights, counts):
-    """x Wᵀ where rows of `x` (N, C) come in groups: `counts[i]` of them meet `weights[i]` (F, C).
+    `weights` are (gate_0, up_0, down_0, gate_1, …): three matrices (F, C), (F, C) and (C, F) for each expert. An expert nobody
+    chose takes no part: its matrices get no gradient.
 
     >>> import numpy as np, tinyllm as tl
-    >>> one, ten = tl.Tensor([[1.0]]), tl.Tensor([[10.0]])
-    >>> grouped_linear(tl.Tensor([[1.0], [2.0], [3.0]]), [one, ten], counts=(2, 1)).numpy().ravel()
-    array([ 1.,  2., 30.], dtype=float32)
+    >>> one, two = np.array([[1.0]]), np.array([[2.0]])
+    >>> x, gates, chosen = tl.Tensor([[30.0], [40.0]]), tl.Tensor([[1.0, 0.5], [1.0, 0.5]]), np.array([[0, 1], [1, 0]])
+    >>> experts(x, gates, chosen, [tl.Tensor(w, name=None) for w in (one, one, one, one, one, two)]).numpy().ravel()
+    array([1800., 4000.])
     """
-    if len(weights) != len(counts) or sum(counts) != len(x):
-        raise ValueError(f"grouped_linear: {len(weights)} matrices and groups of {tuple(counts)} rows for x {x.shape}; expected as many "
-                         "counts as matrices, and their sum to be the number of rows")
-    return GroupedLinear.apply(x, *weights, counts=tuple(counts))
-
-
-def combine(y, gates, order):
-    """Weighted sums (N, C) of what the experts made of each row: `y` (N·k, C) in their order, `gates` (N, k).
-
-    >>> import numpy as np, tinyllm as tl
-    >>> combine(tl.Tensor([[1.0], [2.0]]), tl.Tensor([[0.5, 10.0]]), np.array([1, 0])).numpy()
-    array([[11.]], dtype=float32)
-    """
-    return Combine.apply(y, gates, order)
+    chosen = np.asarray(chosen)
+    if len(weights) % 3 or chosen.shape != gates.shape or chosen.ndim != 2 or x.ndim != 2 or len(chosen) != len(x):
+        raise ValueError(f"experts: x {x.shape}, gates {gates.shape}, chosen {chosen.shape} and {len(weights)} matrices; expected rows "
+                         "(N, C), gates and chosen (N, k), and three matrices for each expert")
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(weights) // 3:
+        raise ValueError(f"experts: chosen {chosen.min()} to {chosen.max()}; the matrices are those of the experts 0 to {len(weights) // 3 - 1}")
+    used, chosen = np.unique(chosen, return_inverse=True)
+    used_weights = [w for e in used for w in weights[3 * e:3 * e + 3]]
+    return Experts.apply(x, gates, *used_weights, chosen=chosen.reshape(gates.shape))

@@ -13,6 +13,7 @@ The signature says what each argument is; there is one compiled version for floa
     view4 / outview4    with any strides
     ids1            int64, in C order                   mask4    bool, any strides      byte2    int8, in C order
     number          a number of the working precision   int      a whole number, or a bool
+    product         the compiled matrix product of ops/gemm_kernels.py
 
 Importing a kernel costs nothing: numba is imported, and the function compiled or read from numba's cache on disk, at
 the first call of each precision. `double.python` is the function itself. Kernels call one another, and the functions of
@@ -104,6 +105,9 @@ def _type(code, number):
     from numba import types
     if code in ("number", "int"):
         return number if code == "number" else types.intp
+    if code == "product":
+        matrix, result = types.Array(number, 4, "A", readonly=True), types.Array(number, 4, "A")
+        return types.FunctionType(types.void(matrix, matrix, result, types.boolean))
     kind, axes = code.rstrip("0123456789"), int(code.lstrip("abcdefghijklmnopqrstuvwxyz"))
     dtype = {"ids": types.int64, "mask": types.bool_, "byte": types.int8}.get(kind, number)
     layout = "A" if kind in ("view", "outview", "mask") else "C"

@@ -16,11 +16,11 @@ from .kernels import kernel
 
 @kernel("in2 in1 number out2 out1")
 def rms_norm_rows(x, weight, eps, y, scale):
-    """y, and of each row the scale r."""
-    one = x.dtype.type(1)
-    share = one / x.dtype.type(x.shape[1])
+    """y, and of each row the scale r. Where rows are longer than weight, what is beyond is left alone, here as below."""
+    one, C = x.dtype.type(1), weight.size
+    share = one / x.dtype.type(C)
     for i in range(x.shape[0]):
-        row, out = x[i], y[i]
+        row, out = x[i, :C], y[i, :C]
         square = x.dtype.type(0)
         for j in range(row.size):
             square += row[j] * row[j]
@@ -33,9 +33,10 @@ def rms_norm_rows(x, weight, eps, y, scale):
 @kernel("in2 in2 in1 in1 out2")
 def rms_norm_rows_backward(g, x, weight, scale, dx):
     """dx = r (ĝ - x̂ · mean(ĝ · x̂))"""
-    share = x.dtype.type(1) / x.dtype.type(x.shape[1])
+    C = weight.size
+    share = x.dtype.type(1) / x.dtype.type(C)
     for i in range(x.shape[0]):
-        row, g_row, out, r = x[i], g[i], dx[i], scale[i]
+        row, g_row, out, r = x[i, :C], g[i, :C], dx[i, :C], scale[i]
         along = x.dtype.type(0)
         for j in range(row.size):
             along += g_row[j] * weight[j] * row[j]
@@ -51,7 +52,7 @@ def rms_norm_weight(g, x, scale, dweight):
     for first in range(0, x.shape[0], 64):
         part[:] = 0
         for i in range(first, min(first + 64, x.shape[0])):
-            row, g_row, r = x[i], g[i], scale[i]
+            row, g_row, r = x[i, :dweight.size], g[i, :dweight.size], scale[i]
             for j in range(row.size):
                 part[j] += g_row[j] * row[j] * r
         for j in range(part.size):

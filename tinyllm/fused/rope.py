@@ -21,14 +21,17 @@ def _pair(size, interleaved):
         (..., slice(0, size // 2)), (..., slice(size // 2, None)))
 
 
-@kernel("in2 in2 in2 int int out2")
-def turn_rows(x, cos, sin, heads, interleaved, y):
-    """Turn the first `heads` heads of each row of x into y; row n takes row n of the tables, which repeat."""
-    half = cos.shape[1]
+@kernel("in2 in2 in2 int int int int out2")
+def turn_rows(x, cos, sin, heads, start, step, interleaved, y):
+    """Turn `heads` heads of each row of x, which begin at `start` and then every `step` numbers; row n takes row n of the
+    tables, which repeat."""
+    half, line = cos.shape[1], 0
     for n in range(x.shape[0]):
-        c, s = cos[n % cos.shape[0]], sin[n % cos.shape[0]]
+        c, s = cos[line], sin[line]
+        line = line + 1 if line + 1 < cos.shape[0] else 0
         for h in range(heads):
-            row, out = x[n, 2 * h * half:2 * (h + 1) * half], y[n, 2 * h * half:2 * (h + 1) * half]
+            at = start + h * step
+            row, out = x[n, at:at + 2 * half], y[n, at:at + 2 * half]
             if interleaved:
                 for i in range(half):
                     a, b = row[2 * i], row[2 * i + 1]
@@ -36,23 +39,25 @@ def turn_rows(x, cos, sin, heads, interleaved, y):
             else:
                 first, second, out_first, out_second = row[:half], row[half:], out[:half], out[half:]
                 for i in range(half):
-                    out_first[i] = first[i] * c[i] - second[i] * s[i]
-                    out_second[i] = first[i] * s[i] + second[i] * c[i]
+                    a, b = first[i], second[i]
+                    out_first[i], out_second[i] = a * c[i] - b * s[i], a * s[i] + b * c[i]
 
 
-def turn(x, cos, sin, interleaved):
-    """Each pair of the last axis of `x` turned by the angle of (cos, sin)."""
-    y = np.empty(x.shape, x.dtype)
-    if x.size:
-        turn_rows(rows(x), *(table(angles, x) for angles in (cos, sin)), 1, interleaved, rows(y))
+def turned(x, rotation, heads, start=0, step=0, back=False):
+    """A copy of `x` (..., W) with `heads` heads in its last axis, from `start` and `step` apart, turned by the rotation's angles, or back.
+
+    `rotation`: cos and sin (T, D/2), or with a batch of their own as many lines as x has, and whether pairs are interleaved.
+    """
+    (cos, sin, interleaved), y = rotation, np.array(x, order="C")
+    if y.size:
+        cos, sin = (rows(np.asarray(angles, x.dtype)) for angles in (cos, sin))
+        turn_rows(rows(x), cos, -sin if back else sin, heads, start, step, interleaved, rows(y))
     return y
 
 
-def table(angles, x):
-    """cos or sin (T, D/2) as it is; for tables with a batch of their own, one row for each row of x."""
-    if angles.ndim > 2:
-        angles = np.broadcast_to(angles, (*x.shape[:-1], angles.shape[-1]))
-    return rows(angles.astype(x.dtype, copy=False))
+def _tables(cos, sin, x):
+    """cos and sin (T, D/2) as they are; those with a batch of their own with one row for each row of x."""
+    return [np.broadcast_to(angles, (*x.shape[:-1], angles.shape[-1])) if angles.ndim > 2 else angles for angles in (cos, sin)]
 
 
 class Rope(Fused):
@@ -66,9 +71,9 @@ class Rope(Fused):
             return ops.stack(turned, axis=-1).reshape(x.shape)
         return ops.concatenate(turned, axis=-1)
 
-    def forward(x, cos, sin, *, interleaved=False): return turn(x, cos, sin, interleaved)
+    def forward(x, cos, sin, *, interleaved=False): return turned(x, (*_tables(cos, sin, x), interleaved), 1)
 
-    def grad_x(g, cos, sin, interleaved): return turn(g, cos, -sin, interleaved)
+    def grad_x(g, cos, sin, interleaved): return turned(g, (*_tables(cos, sin, g), interleaved), 1, back=True)
 
     def samples(rng):
         for interleaved in (False, True):

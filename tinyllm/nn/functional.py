@@ -6,7 +6,7 @@
     array([[0.5, 0.5]], dtype=float32)
 """
 
-from ..fused import (attention, combine, cross_entropy, dispatch, dropout, embedding, gelu, grouped_linear, keep_mask, layer_norm, linear,
+from ..fused import (attention, cross_entropy, dropout, embedding, experts, gelu, keep_mask, latent, latent_attention, layer_norm, linear,
                      log_softmax, rms_norm, rope, rope_tables, self_attention, silu, softmax, swiglu)
 from ..ops import relu, sigmoid, tanh
 

@@ -16,11 +16,8 @@ Both give the same numbers. Expanding costs work for each past token, absorbing 
 naive way and single steps the absorbed one; the layer counts multiplications and takes the cheaper.
 """
 
-import math
-
-from .. import ops
 from ..engine import Tensor
-from .attention import attend
+from . import functional as F
 from .dropout import Dropout
 from .linear import Linear
 from .module import Module
@@ -54,35 +51,21 @@ class LatentAttention(Module):
 
     def forward(self, x, cache=None, rotation=None):
         B, T, _ = x.shape
-        query = self.q(x) if hasattr(self, "q") else self.q_up(self.q_norm(self.q_down(x)))
-        query = query.reshape(B, T, self.n_head, -1).transpose(0, 2, 1, 3)                      # (B, H, T, d_n + d_r)
-        q_nope, q_rope = query[..., :self.d_n], rotation.turn(query[..., self.d_n:])
+        query = self.q(x) if hasattr(self, "q") else self.q_up(self.q_norm(self.q_down(x)))     # (B, T, H (d_n + d_r))
         down = self.kv_down(x).reshape(B, 1, T, -1)                                             # (B, 1, T, d_c + d_r)
-        latent = ops.concatenate([self.kv_norm(down[..., :self.d_c]), rotation.turn(down[..., self.d_c:])], axis=-1)
+        latent = F.latent(down, self.kv_norm.weight, rotation, self.kv_norm.eps)                # (B, 1, T, d_c + d_r)
         mask = None
         if cache is not None:
             mask = cache.mask(self.layer, T)                                                    # (B, 1, T, S)
             latent, = map(Tensor, cache.append(self.layer, latent.numpy()))                     # (B, 1, S, d_c + d_r)
-        keep = self.dropout.mask((B, self.n_head, T, T), x.dtype) if cache is None else None
-        way = self._absorbed if self.absorbs(T, latent.shape[2]) else self._naive
-        y = way(q_nope, q_rope, latent, keep=keep, mask=mask)                                   # (B, H, T, d_v)
-        return self.proj(y.transpose(0, 2, 1, 3).reshape(B, T, self.n_head * self.d_v))
-
-    def _naive(self, q_nope, q_rope, latent, **options):
-        B, _, S, _ = latent.shape
-        expanded = self.kv_up(latent[:, 0, :, :self.d_c])                                       # (B, S, H (d_n + d_v))
-        expanded = expanded.reshape(B, S, self.n_head, -1).transpose(0, 2, 1, 3)                # (B, H, S, d_n + d_v)
-        shared = ops.broadcast_to(latent[..., self.d_c:], (B, self.n_head, S, self.d_r))
-        query = ops.concatenate([q_nope, q_rope], axis=-1)                                      # (B, H, T, d_n + d_r)
-        key = ops.concatenate([expanded[..., :self.d_n], shared], axis=-1)                      # (B, H, S, d_n + d_r)
-        return attend(self, query * self.score_factor, key, expanded[..., self.d_n:], **options)
-
-    def _absorbed(self, q_nope, q_rope, latent, **options):
-        up = self.kv_up.matrix().reshape(self.n_head, self.d_n + self.d_v, self.d_c)            # (H, d_n + d_v, d_c)
-        query = ops.concatenate([q_nope @ up[:, :self.d_n], q_rope], axis=-1)                   # (B, H, T, d_c + d_r)
-        scale = math.sqrt((self.d_c + self.d_r) / (self.d_n + self.d_r))                        # attention divides by √ of the key's size
-        mixed = attend(self, query * (scale * self.score_factor), latent, latent[..., :self.d_c], **options)   # (B, H, T, d_c)
-        return mixed @ up[:, self.d_n:].mT                                                      # (B, H, T, d_v)
+        y = F.latent_attention(
+            query, latent, self.kv_up.matrix(), self.n_head, rotation, absorb=self.absorbs(T, latent.shape[2]), factor=self.score_factor,
+            keep=self.dropout.mask((B, self.n_head, T, T), x.dtype) if cache is None else None, mask=mask,
+            return_weights=self.read_out is not None)                                           # (B, T, H·d_v)
+        if self.read_out is not None:
+            y, weights = y
+            self.read_out.append(weights.numpy())
+        return self.proj(y)
 
     def absorbs(self, queries, keys):
         """Whether the absorbed way takes fewer multiplications a head, for so many new tokens and all tokens."""

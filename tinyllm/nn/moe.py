@@ -78,7 +78,8 @@ class MoE(Module):
         gates = ops.take_along_axis(scores, chosen, axis=-1)                        # (N, k)
         if self.norm_topk_prob:
             gates = gates / (gates.sum(axis=-1, keepdims=True) + 1e-20)
-        y = self._routed(rows, chosen, gates * self.routed_scaling_factor)          # (N, C)
+        weights = [m.matrix() for expert in self.experts for m in (expert.gate, expert.up, expert.down)]
+        y = F.experts(rows, gates * self.routed_scaling_factor, chosen, weights)    # (N, C)
         if self.shared is not None:
             y = y + self.shared(rows)
         if self.training:
@@ -95,19 +96,6 @@ class MoE(Module):
         if self.n_group > 1:
             scores = limit_groups(scores, self.n_group, self.topk_group, top=2 if v3 else 1)
         return best(scores, self.k)
-
-    def _routed(self, rows, chosen, gates):
-        """Σ gate · expert(row), every expert working on all of its rows at once."""
-        order = np.argsort(chosen.ravel(), kind="stable")
-        counts = np.bincount(chosen.ravel())
-        experts = list(self.experts)
-        used = [experts[i] for i in np.flatnonzero(counts)]     # the others take no part, so they get no gradient
-        counts = counts[counts > 0].tolist()
-        rows = F.dispatch(rows, order, self.k)                                                      # (N·k, C)
-        gate = F.grouped_linear(rows, [expert.gate.matrix() for expert in used], counts)            # (N·k, F)
-        up = F.grouped_linear(rows, [expert.up.matrix() for expert in used], counts)
-        down = F.grouped_linear(F.swiglu(gate, up), [expert.down.matrix() for expert in used], counts)
-        return F.combine(down, gates, order)                                                        # (N, C)
 
     def balance_loss(self):
         """Σ_i f_i P_i of the last forward, a mean over its sequences; 1 when all experts are used alike.
