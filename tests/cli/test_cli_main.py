@@ -84,3 +84,18 @@ def test_a_reader_that_has_seen_enough_is_no_error():
                                preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN))
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_numpys_remarks_on_a_nan_are_not_the_users(capsys, monkeypatch):
+    import numpy as np
+
+    import tinyllm.cli.data
+
+    def broken(args):
+        np.log(np.array([-1.0]))
+        raise WorkError("a NaN, named")
+    monkeypatch.setattr(tinyllm.cli.data, "run", broken)
+    with pytest.warns() as caught:
+        fails(capsys, ["data", "list"], 1, "a NaN, named")
+        np.log(np.array([-1.0]))        # pytest.warns wants one: outside of the command line it is said as ever
+    assert len(caught) == 1

@@ -13,6 +13,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 
 from ..errors import UserError, WorkError
 
@@ -50,7 +51,10 @@ def _run(argv):
     debug = "--debug" in words or bool(os.environ.get("TINYLLM_DEBUG"))
     try:
         args = parser(words).parse_args(words)
-        return args.run(args) or 0
+        with warnings.catch_warnings():     # a NaN is named where it stops the work, in one line; NumPy's remarks on it are not words for users
+            if not debug:
+                warnings.filterwarnings("ignore", "(invalid value|divide by zero|overflow|underflow) encountered", RuntimeWarning)
+            return args.run(args) or 0
     except (SystemExit, BrokenPipeError):
         raise
     except KeyboardInterrupt:
