@@ -3,8 +3,9 @@
 #
 # A Transformer block adds two branches to a stream, attention and a feed-forward layer, and normalises. The first
 # Transformer (2017) normalised after each addition, GPT-2 before each branch. It looks like a detail. Xiong et al. 2020
-# ("On Layer Normalization in the Transformer Architecture") showed that it decides whether training needs a warm-up. This lesson
-# measures both of their findings. In full it trains four models, which takes about a minute and a half on two quiet cores.
+# ("On Layer Normalization in the Transformer Architecture") showed that it decides whether training needs a warm-up.
+# This lesson measures both of their findings. In full it trains four models, which takes about a minute and a half on
+# two quiet cores.
 
 # %%
 import os
@@ -13,7 +14,9 @@ import numpy as np
 
 import tinyllm as tl
 from tinyllm import drawing
+from tinyllm.train.blas import use_one_thread
 
+use_one_thread()            # the products here are small: several threads would spend their time waiting for each other
 quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 
 # %% [markdown]
@@ -54,7 +57,7 @@ class PostNorm(PreNorm):
         return self.norm2(x + self.mlp(x))
 
 
-class Stack(tl.models.base.LanguageModel):
+class Stack(tl.models.LanguageModel):
     """Embeddings, `depth` blocks of one kind, a head. Pre-norm needs one more norm at the end: nobody has scaled its stream yet."""
 
     def __init__(self, kind, depth, vocab_size, C=64, n_head=4, block_size=32):
@@ -108,12 +111,13 @@ drawing.save("out/10_gradient_norms.svg", drawing.curves(
 assert post[-1] > post[0] and pre[-1] < pre[0]
 
 # %% [markdown]
-# In post-norm the gradient fades on the way down, since every norm stands on the main road. It is largest near the output, and so is
-# the first step of training. In pre-norm nothing stands on the main road, and the lower blocks get the most.
+# In post-norm the gradient fades on the way down, since every norm stands on the main road. It is largest near the
+# output, and so is the first step of training. In pre-norm nothing stands on the main road, and the lower blocks get
+# the most.
 #
-# The paper's theorem is about the last block. In post-norm its gradient is the same however many blocks there are. In pre-norm it
-# shrinks as 1/√L: by then the stream has grown by 2L branches, and the last norm divides the gradient by the stream's size.
-# Then the two multiplied should stay about the same.
+# The paper's theorem is about the last block. In post-norm its gradient is the same however many blocks there are. In
+# pre-norm it shrinks as 1/√L: by then the stream has grown by 2L branches, and the last norm divides the gradient by
+# the stream's size. Then the two multiplied should stay about the same.
 
 # %%
 depths = [2, 8] if quick else [2, 4, 8, 16]
@@ -129,13 +133,14 @@ for kind in (PostNorm, PreNorm):
     constant = gradients if kind is PostNorm else gradients * sizes
     assert constant.max() < 1.5 * constant.min() and (kind is PostNorm or gradients[-1] < 0.7 * gradients[0])
 drawing.save("out/10_last_block.svg", drawing.curves(
-    {name: (depths, values) for name, values in last.items()}, "gradient norm of the last block against the number of blocks", log="xy", x_label="blocks"))
+    {name: (depths, values) for name, values in last.items()}, "gradient norm of the last block, by number of blocks",
+    log="xy", x_label="blocks"))
 
 # %% [markdown]
 # ## Training with and without a warm-up
 #
-# Adam, a constant rate of 0.001, eight blocks; with a warm-up the rate climbs to it in a straight line.
-# No clipping of gradients: it would hide the effect.
+# Adam, a constant rate of 0.001, eight blocks; with a warm-up the rate climbs to it in a straight line. No clipping of
+# gradients: it would hide the effect.
 
 # %%
 steps, warmup = (6, 3) if quick else (400, 100)
@@ -162,8 +167,8 @@ drawing.save("out/10_training.svg", drawing.curves(runs, "training loss, 8 block
 assert quick or runs["post-norm, no warm-up"][-1] > runs[f"post-norm, warm-up of {warmup}"][-1] + 0.3
 
 # %% [markdown]
-# Without a warm-up the post-norm model stays at about 3.1 nats for hundreds of steps: it knows how often each letter occurs, and nothing else. A warm-up saves it.
-# The pre-norm model does without. `tl.models.GPT` is pre-norm; `GPTConfig(norm_first=False)` makes it post-norm, with the same two lines in
-# `tl.nn.Block`.
+# Without a warm-up the post-norm model stays at about 3.1 nats for hundreds of steps: it knows how often each letter
+# occurs, and nothing else. A warm-up saves it. The pre-norm model does without. `tl.models.GPT` is pre-norm;
+# `GPTConfig(norm_first=False)` makes it post-norm, with the same two lines in `tl.nn.Block`.
 #
 # Try: a rate of 0.0005 (can post-norm start cold?), 4 blocks instead of 8, or 16, `clip=1`.

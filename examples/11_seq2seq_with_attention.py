@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Translating with a recurrent network, and why attention was invented
 #
-# Before the Transformer, one recurrent network read a sentence into a vector and a second one wrote the translation out of it
-# (Sutskever et al. and Cho et al. 2014). Everything had to pass through that one vector. Bahdanau, Cho and Bengio (2015) let the writer look
-# back at every word that was read, and called it attention. Here we build all of it from tensors, teach it a toy French, look at where it
-# looks, and set a small Transformer the same task. In full the lesson trains three models, in about a minute.
+# Before the Transformer, one recurrent network read a sentence into a vector and a second one wrote the translation out
+# of it (Sutskever et al. and Cho et al. 2014). Everything had to pass through that one vector. Bahdanau, Cho and Bengio
+# (2015) let the writer look back at every word that was read, and called it attention. Here we build all of it from
+# tensors, teach it a toy French, look at where it looks, and set a small Transformer the same task. In full the lesson
+# trains three models, in about a minute.
 
 # %%
 import os
@@ -23,8 +24,9 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 # %% [markdown]
 # ## A toy language pair
 #
-# In our French every adjective stands behind its noun, the nearest first, and agrees with the noun's gender, as does the article. So the
-# order of the words changes, and the first word to be written depends on one that comes later in English.
+# In our French every adjective stands behind its noun, the nearest first, and agrees with the noun's gender, as does
+# the article. So the order of the words changes, and the first word to be written depends on one that comes later in
+# English.
 
 # %%
 nouns = {"cat": ("chat", 0), "dog": ("chien", 0), "king": ("roi", 0), "boat": ("bateau", 0), "garden": ("jardin", 0),
@@ -52,8 +54,8 @@ held_out = {" ".join(english) for english, _ in test}
 for english, french in test[:3]:
     print(f"{' '.join(english):52} {' '.join(french)}")
 
-words = ["<pad>", "<start>", "<end>", "the", "le", "la", *nouns, *(f for f, _ in nouns.values()), *adjectives, *dict.fromkeys(sum(adjectives.values(), ())),
-         *verbs, *verbs.values()]
+words = ["<pad>", "<start>", "<end>", "the", "le", "la", *nouns, *(french for french, _ in nouns.values()), *adjectives,
+         *dict.fromkeys(sum(adjectives.values(), ())), *verbs, *verbs.values()]
 number = {word: i for i, word in enumerate(words)}
 PAD, START, END, LONGEST = 0, 1, 2, 9          # words of the longest sentence
 
@@ -194,8 +196,8 @@ class TransformerTranslator(tl.nn.Module):
 # %% [markdown]
 # ## Training
 #
-# Adam, the same sentences in the same order for all three. Every 125 steps each translates sentences it has not seen; a translation counts
-# if every word is right.
+# Adam, the same sentences in the same order for all three. Every 125 steps each translates sentences it has not seen; a
+# translation counts if every word is right.
 
 # %%
 steps, every = (4, 2) if quick else (1500, 125)
@@ -237,8 +239,8 @@ drawing.save("out/11_training.html", drawing.page(
 # %% [markdown]
 # ## The longer the sentence
 #
-# One vector has to hold the whole sentence, so the long ones suffer. Attention made length a smaller matter, and this is the graph
-# that Bahdanau et al. argued with.
+# One vector has to hold the whole sentence, so the long ones suffer. Attention made length a smaller matter, and this
+# is the graph that Bahdanau et al. argued with.
 
 # %%
 sizes = np.array([len(english) for english, _ in test])
@@ -252,7 +254,8 @@ assert quick or min(correct["attention"].mean(), correct["Transformer"].mean()) 
 # %% [markdown]
 # ## Where it looks
 #
-# Each row is a French word being written, each column an English word it may look at. Nobody told it which words belong together.
+# Each row is a French word being written, each column an English word it may look at. Nobody told it which words belong
+# together.
 
 # %%
 english, french = "the heavy red car sees the round green dog".split(), "la voiture rouge lourde voit le chien vert rond".split()
@@ -264,8 +267,9 @@ print("translated:", " ".join(said))
 drawing.save("out/11_attention.svg", drawing.numbers(grid, said, english, "where the decoder looks", top=1.0))
 
 # %% [markdown]
-# A word's state has already read the words before it, so the network may look one word to the right of where a person would. And the article "la" looks at
-# the noun, since that is where the gender is.
+# The article "la" looks at the noun, since that is where the gender is, and the adjectives are picked up from right to
+# left. "rouge" looks at "car", whose state has read "red" just before. And "chien" looks at the first word, a place to
+# rest: the decoder's state began as the encoder's last one, fresh from "dog", so there is nothing to look up.
 #
-# Try: sentences with up to three adjectives in the test only (`sentence(rng, most=3)`, LONGEST = 11). Which model breaks first? Then let the
-# encoder read from right to left as well, as Bahdanau et al. did.
+# Try: sentences with up to three adjectives in the test only (`sentence(rng, most=3)`, LONGEST = 11). Which model
+# breaks first? Then let the encoder read from right to left as well, as Bahdanau et al. did.

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # GPT-2 from its parts
 #
-# Everything a GPT-2 does fits on two screens: a table of tokens, a table of positions, blocks of attention and a feed-forward layer, a norm, a
-# head. Here it is, put together from `tl.nn`; then we count its numbers, look at what it says before it has learned anything, and
-# hold it to figures that a PyTorch notebook printed for the same seed (the study this project grew out of). In full the lesson builds the model of 162
-# million numbers, which takes about ten seconds and 1.5 GB; `TINYLLM_LESSONS=quick` keeps to its small twin.
+# Everything a GPT-2 does fits on two screens: a table of tokens, a table of positions, blocks of attention and a
+# feed-forward layer, a norm, a head. Here it is, put together from `tl.nn`; then we count its numbers, look at what it
+# says before it has learned anything, and hold it to figures that a PyTorch notebook printed for the same seed (the
+# study this project grew out of). In full the lesson builds the model of 162 million numbers, which takes about ten
+# seconds and 1.5 GB; `TINYLLM_LESSONS=quick` keeps to its small twin.
 
 # %%
 import math
@@ -20,7 +21,8 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 # %% [markdown]
 # ## Attention
 #
-# One map makes the queries, keys and values of all heads. Each head compares its queries with its keys, hides the future, and mixes the values.
+# One map makes the queries, keys and values of all heads. Each head compares its queries with its keys, hides the
+# future, and mixes the values.
 
 
 # %%
@@ -44,8 +46,8 @@ class Attention(tl.nn.Module):
 # %% [markdown]
 # ## The block, and the model
 #
-# The study's model differs from the published GPT-2 in four small ways: no biases in `qkv`, a head of its own (untied), 1e-6 in
-# the norms, and PyTorch's default initial weights.
+# The study's model differs from the published GPT-2 in four small ways: no biases in `qkv`, a head of its own (untied),
+# 1e-6 in the norms, and PyTorch's default initial weights.
 
 
 # %%
@@ -133,8 +135,8 @@ drawing.save("out/12_where_the_numbers_are.svg", drawing.bars(
 # %% [markdown]
 # ## The small twin
 #
-# Same code, small sizes, seed 123. `tl.Generator` draws PyTorch's numbers, in the order in which the parts above are made, so the figures are
-# those that PyTorch 2.13 computes for the same model.
+# Same code, small sizes, seed 123. `tl.Generator` draws PyTorch's numbers, in the order in which the parts above are
+# made, so the figures are those that PyTorch 2.13 computes for the same model.
 
 # %%
 tl.manual_seed(123)
@@ -163,9 +165,10 @@ assert np.allclose(packaged(ids).numpy(), twin(ids).numpy(), atol=1e-5) and pack
 # %% [markdown]
 # ## What an untrained model knows
 #
-# Nothing: its loss should be that of a die with V sides, ln V, and a little more for being sure of things by accident. The last norm gives numbers
-# of variance 1, and the head's weights have variance 1/(3C), so logits have variance 1/3; a softmax of such noise costs about half of that,
-# 1/6. (With GPT-2's own initial weights, 0.02, it is C · 0.0004 / 2 = 0.154.)
+# Nothing: its loss should be that of a die with V sides, ln V, and a little more for being sure of things by accident.
+# The last norm gives numbers of variance 1, and the head's weights have variance 1/(3C), so logits have variance 1/3; a
+# softmax of such noise costs about half of that, 1/6. (With GPT-2's own initial weights, 0.02, it is C · 0.0004 / 2 =
+# 0.154.)
 
 # %%
 expected = math.log(257) + 1 / 6
@@ -178,8 +181,8 @@ assert math.log(257) <= first <= math.log(257) + 0.25
 # %% [markdown]
 # ## The model of the study, in full
 #
-# 162,419,712 numbers of seed 123. The study prints for two rows of four tokens: loss 11.216713, perplexity 74,362.94; and from
-# "A man told me" the twenty ids below, the likeliest each time. An untrained model is sure of its nonsense.
+# 162,419,712 numbers of seed 123. The study prints for two rows of four tokens: loss 11.216713, perplexity 74,362.94;
+# and from "A man told me" the twenty ids below, the likeliest each time. An untrained model is sure of its nonsense.
 
 # %%
 if not quick:
@@ -202,9 +205,10 @@ if not quick:
     drawing.save("out/12_untrained_logits.svg", drawing.histogram(logits.numpy()[0, -1], "50,257 logits after 'A man told me', before training"))
 
 # %% [markdown]
-# Eight tokens are few, and their loss is far from ln V = 10.825. On a whole text the accidents even out. The study took the last 15 % of
-# Chopin's *The Awakening* (its first chapters), eight windows of 256 tokens, and got 10.977006. With GPT-2's vocabulary and that text at hand
-# (in the directory that TINYLLM_DATA names) the same figure comes out here; without them, four windows of random ids.
+# Eight tokens are few, and their loss is far from ln V = 10.825. On a whole text the accidents even out. The study took
+# the last 15 % of Chopin's *The Awakening* (its first chapters), eight windows of 256 tokens, and got 10.977006. With
+# GPT-2's vocabulary and that text at hand (in the directory that TINYLLM_DATA names) the same figure comes out here;
+# without them, four windows of random ids.
 
 # %%
 if not quick:

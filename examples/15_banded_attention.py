@@ -1,10 +1,10 @@
 # %% [markdown]
 # # GPT-3's layers: dense and banded in turn
 #
-# GPT-3 is GPT-2, larger, with one change to the model: every second layer looks back over a band of recent positions only, as in the
-# Sparse Transformer (Child et al. 2019). The paper (Brown et al. 2020, section 2.1) says neither which layers are the dense ones nor how wide the band
-# is; here both are settings. What does a band cut away, what does it cost, and does the model miss it? In full the lesson
-# trains three small models, in about a minute.
+# GPT-3 is GPT-2, larger, with one change to the model: every second layer looks back over a band of recent positions
+# only, as in the Sparse Transformer (Child et al. 2019). The paper (Brown et al. 2020, section 2.1) says neither which
+# layers are the dense ones nor how wide the band is; here both are settings. What does a band cut away, what does it
+# cost, and does the model miss it? In full the lesson trains three small models, in about a minute.
 
 # %%
 import os
@@ -45,8 +45,8 @@ assert ((weights[0][0, 0] > 0) == banded).all()
 # %% [markdown]
 # ## How far a stack of them reaches
 #
-# One banded layer reaches w - 1 positions back, and what it finds there has itself looked back: L layers reach L (w - 1). A dense layer
-# in the stack reaches everything at once. Which inputs can change the last position's result?
+# One banded layer reaches w - 1 positions back, and what it finds there has itself looked back: L layers reach L (w -
+# 1). A dense layer in the stack reaches everything at once. Which inputs can change the last position's result?
 
 # %%
 
@@ -66,10 +66,12 @@ for name, masks in stacks.items():
     print(f"{name:18} positions in reach after 1, 2, 3, 4 layers: {rows.sum(1).tolist()}")
 assert reach([banded] * 4).sum(1).tolist() == [1 + n * (w - 1) for n in (1, 2, 3, 4)]
 drawing.save("out/15_reach.html", drawing.page(
-    "How far the last position sees", *[drawing.heatmap(reach(masks), name, columns="position", rows="layer", side=14) for name, masks in stacks.items()]))
+    "How far the last position sees",
+    *[drawing.heatmap(reach(masks), name, columns="position", rows="layer", side=14) for name, masks in stacks.items()]))
 
 # %% [markdown]
-# The model agrees: the gradient of the last logits with respect to each position's input is zero exactly where nothing is in reach.
+# The model agrees: the gradient of the last logits with respect to each position's input is zero exactly where nothing
+# is in reach.
 
 # %%
 config = tl.models.LlamaConfig(vocab_size=10, n_layer=4, n_head=2, n_embd=16, block_size=T, window=w)
@@ -87,8 +89,8 @@ print(f"by gradient, 4 banded layers: the last position sees {touched.sum()} of 
 # %% [markdown]
 # ## What it costs
 #
-# The sizes of the paper's table 2.1, counted without building anything (with the vocabulary of 50,257 and a tied head), and the scores of one head
-# over a full window of 2,048, for the width of 256 that tinyllm's presets chose.
+# The sizes of the paper's table 2.1, counted without building anything (with the vocabulary of 50,257 and a tied head),
+# and the scores of one head over a full window of 2,048, for the width of 256 that tinyllm's presets chose.
 
 # %%
 sizes = {"gpt3-125m": 125_226_240, "gpt3-350m": 355_871_744, "gpt3-760m": 760_300_032, "gpt3-1.3b": 1_315_723_264, "gpt3-2.7b": 2_651_553_280,
@@ -110,8 +112,8 @@ cache = sum(window or 2048 for window in windows) / (2048 * len(windows))
 print(f"of 2,048 positions: {100 * kept:.0f} % of the scores of dense layers, {100 * cache:.0f} % of their cache")
 
 # %% [markdown]
-# Beside its matrices a block's attention is cheap for a short text and dear for a long one. Multiplications per token in one layer of the
-# 175-billion model, matrices 12 C² and attention 2 C S for the S positions seen:
+# Beside its matrices a block's attention is cheap for a short text and dear for a long one. Multiplications per token
+# in one layer of the 175-billion model, matrices 12 C² and attention 2 C S for the S positions seen:
 
 # %%
 C, lengths = 12288, [2**k for k in range(9, 18)]
@@ -126,7 +128,8 @@ print(f"at 2,048 positions dense attention is {100 * share:.1f} % of what the ma
 # %% [markdown]
 # ## Does the model miss it?
 #
-# Three models on the tales, characters, 128 positions: all layers dense, and a band of 12 in every second layer, both ways round.
+# Three models on the tales, characters, 128 positions: all layers dense, and a band of 12 in every second layer, both
+# ways round.
 
 # %%
 text = tl.text.read(["tales"])
@@ -135,7 +138,8 @@ train_ids, val_ids = tl.text.split_position(tokenizer.encode_array(text), 0.1)
 validation = list(tl.text.EvalWindows(val_ids, 128, 8, limit=8 if quick else 96))
 steps = 4 if quick else 450
 curves, models = {}, {}
-for name, options in {"all dense": {}, "dense first": dict(band_width=12, dense_parity=0), "banded first": dict(band_width=12, dense_parity=1)}.items():
+kinds = {"all dense": {}, "dense first": dict(band_width=12, dense_parity=0), "banded first": dict(band_width=12, dense_parity=1)}
+for name, options in kinds.items():
     tl.manual_seed(0)
     config = tl.models.GPTConfig(vocab_size=tokenizer.vocab_size, n_layer=4, n_head=4, n_embd=64, block_size=128, **options)
     models[name] = model = tl.models.GPT(config)
@@ -149,8 +153,8 @@ for name, options in {"all dense": {}, "dense first": dict(band_width=12, dense_
 drawing.save("out/15_training.svg", drawing.curves(curves, "training loss, dense and banded layers", x_label="step", y_label="nats"))
 
 # %% [markdown]
-# So early in training the band is a help, not a loss: it says from the start that the nearest letters matter most, which the dense model
-# has to find out.
+# So early in training the band is a help, not a loss: it says from the start that the nearest letters matter most,
+# which the dense model has to find out.
 #
 # What two layers of the third model look at, one banded and one dense:
 
@@ -166,7 +170,8 @@ assert all(np.triu(head, 1).max() == 0 and np.tril(head, -12).max() == 0 for hea
 # %% [markdown]
 # ## How GPT-3 was trained
 #
-# Its appendix B gives a rate that climbs over 375 million tokens and falls along a cosine, and a batch that grows. `GPT3Training` has both as functions of the tokens seen.
+# Its appendix B gives a rate that climbs over 375 million tokens and falls along a cosine, and a batch that grows.
+# `GPT3Training` has both as functions of the tokens seen.
 
 # %%
 recipe = GPT3Training.preset("gpt3-175b")

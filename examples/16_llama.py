@@ -1,10 +1,11 @@
 # %% [markdown]
 # # From GPT-2 to Llama, one change at a time
 #
-# Llama (Touvron et al. 2023) is GPT-2 with four parts exchanged: RMS norms for layer norms, rotary positions for a table, a gated
-# feed-forward layer for the plain one, and from Llama 2 70B on, fewer heads of keys and values than of queries. Biases go, too. Here we exchange them
-# one after the other, train each step of the way on the same batches, and end with `tl.models.Llama`, number for number. In full the lesson trains five models, in
-# under a minute and a half.
+# Llama (Touvron et al. 2023) is GPT-2 with four parts exchanged: RMS norms for layer norms, rotary positions for a
+# table, a gated feed-forward layer for the plain one, and from Llama 2 70B on, fewer heads of keys and values than of
+# queries. Biases go, too. Here we exchange them one after the other, train each step of the way on the same batches,
+# and end with `tl.models.Llama`, number for number. In full the lesson trains five models, in under a minute and a
+# half.
 
 # %%
 import math
@@ -22,8 +23,9 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 # %% [markdown]
 # ## 1. RMSNorm
 #
-# Layer norm takes off the mean and divides by the standard deviation. RMSNorm (Zhang and Sennrich 2019) leaves the mean where it is and divides by the root mean
-# square: half the work, and for numbers with a mean near 0 nearly the same result.
+# Layer norm takes off the mean and divides by the standard deviation. RMSNorm (Zhang and Sennrich 2019) leaves the mean
+# where it is and divides by the root mean square: half the work, and for numbers with a mean near 0 nearly the same
+# result.
 
 # %%
 x = tl.Tensor([2.0, -1.0, 0.5, -1.3])
@@ -33,8 +35,9 @@ print("RMS norm  ", F.rms_norm(x, tl.Tensor(np.ones(4, np.float32))).numpy().rou
 # %% [markdown]
 # ## 2. Rotary positions
 #
-# A table of positions is added once, at the bottom. Rotary positions (Su et al. 2021) turn each pair of a query's and a key's numbers by an angle that grows
-# with the place. In the product of two turned vectors only the difference of the angles is left: attention sees distances.
+# A table of positions is added once, at the bottom. Rotary positions (Su et al. 2021) turn each pair of a query's and a
+# key's numbers by an angle that grows with the place. In the product of two turned vectors only the difference of the
+# angles is left: attention sees distances.
 
 # %%
 rng = np.random.default_rng(0)
@@ -51,13 +54,14 @@ print("score of places (5, 2), (25, 22), (105, 102):", *(f"{score(i, i - 3):.6f}
 assert math.isclose(score(5, 2), score(105, 102), rel_tol=1e-9)
 places = np.arange(64)
 drawing.save("out/16_rotation.svg", drawing.curves(
-    {f"pair {k}": (places, np.cos(places * rotary.frequencies[k])) for k in (0, 2, 4)}, "cosine of the angle a pair is turned by", x_label="position"))
+    {f"pair {k}": (places, np.cos(places * rotary.frequencies[k])) for k in (0, 2, 4)}, "cosine of the angle a pair is turned by",
+    x_label="position"))
 
 # %% [markdown]
 # ## 3. SwiGLU
 #
-# GPT-2's layer is C → 4C → C with a GELU between. The gated one has two maps up: one is a switch for the other, down(silu(gate x) ⊙ up x)
-# (Shazeer 2020). Three maps of width 8C/3 cost what two of 4C do.
+# GPT-2's layer is C → 4C → C with a GELU between. The gated one has two maps up: one is a switch for the other,
+# down(silu(gate x) ⊙ up x) (Shazeer 2020). Three maps of width 8C/3 cost what two of 4C do.
 
 # %%
 z = np.linspace(-5, 5, 201)
@@ -68,7 +72,8 @@ print("width for C = 4096:", tl.nn.swiglu_width(4096, 256), "  numbers:", 3 * 40
 # %% [markdown]
 # ## 4. Grouped queries
 #
-# Several query heads share a head of keys and values (Ainslie et al. 2023). The loss moves little; the cache shrinks by the size of the group.
+# Several query heads share a head of keys and values (Ainslie et al. 2023). The loss moves little; the cache shrinks by
+# the size of the group.
 #
 # ## All of it in one model
 #
@@ -87,7 +92,7 @@ class PlainMLP(tl.nn.Module):
 C, HEADS, LAYERS, T = 64, 4, 3, 64
 
 
-class Model(tl.models.base.LanguageModel):
+class Model(tl.models.LanguageModel):
     def __init__(self, vocab_size, rms=False, rope=False, swiglu=False, kv_heads=HEADS):
         self.config = tl.models.LlamaConfig(vocab_size=vocab_size, n_layer=LAYERS, n_head=HEADS, n_kv_head=kv_heads, n_embd=C, block_size=T)
         bias, std = not swiglu, 0.02                        # with the last of the old maps the biases go
@@ -137,9 +142,9 @@ drawing.save("out/16_training.svg", drawing.curves(curves, "training loss, one c
 drawing.save("out/16_losses.svg", drawing.bars([round(v, 3) for v in results.values()], list(results), "loss on new text, nats per character"))
 
 # %% [markdown]
-# Rotary positions make the largest step: which letter stands one place back is what a small model needs most, and it is given. The gated layer
-# helps, too. RMSNorm was chosen for speed and GQA for the cache; here they cost a little. One seed decides nothing between numbers
-# that are close.
+# Rotary positions make the largest step: which letter stands one place back is what a small model needs most, and it is
+# given. The gated layer helps, too. RMSNorm was chosen for speed and GQA for the cache; here they cost a little. One
+# seed decides nothing between numbers that are close.
 #
 # ## What we have built is a Llama
 #
@@ -161,7 +166,7 @@ print("\nthe last model equals tl.models.Llama, bit for bit")
 # %%
 for name in ("llama-7b", "llama-2-70b", "llama-3-8b", "llama-3.1-405b", "llama-3.2-1b"):
     config = tl.models.LlamaConfig.preset(name)
-    print(f"{name:15} {config.num_params():>15,} parameters  {config.n_layer:3} layers  {config.n_head:3} heads, {config.n_kv_head:2} of keys and values  "
-          f"SwiGLU {config.ffn_dim:6,}  {config.kv_bytes_per_token():>8,} bytes of cache a token")
+    print(f"{name:15} {config.num_params():>15,} parameters  {config.n_layer:3} layers  {config.n_head:3} heads, {config.n_kv_head:2} of keys and "
+          f"values  SwiGLU {config.ffn_dim:6,}  {config.kv_bytes_per_token():>8,} bytes of cache a token")
 assert tl.models.LlamaConfig.preset("llama-7b").num_params() == 6_738_415_616
 assert tl.models.LlamaConfig.preset("llama-3.1-405b").num_params() == 405_853_388_800

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Latent attention, and what a cache costs
 #
-# A model that writes looks back at the keys and values of every token before. They are kept, not computed again, and so a long text fills
-# the memory: not with weights, with cache. DeepSeek-V2 (2405.04434) found a way to keep one short vector per token instead of the keys and
-# values of all heads, and to attend to that vector without ever unfolding it. In full the lesson trains four small models, in less than a minute.
+# A model that writes looks back at the keys and values of every token before. They are kept, not computed again, and so
+# a long text fills the memory: not with weights, with cache. DeepSeek-V2 (2405.04434) found a way to keep one short
+# vector per token instead of the keys and values of all heads, and to attend to that vector without ever unfolding it.
+# In full the lesson trains four small models, in less than a minute.
 
 # %%
 import math
@@ -42,7 +43,8 @@ for name, expected in published.items():
     assert cost == expected
 
 # %% [markdown]
-# DeepSeek-V3 has 671 billion weights and a smaller cache than a Llama of 8 billion. The same model with other kinds of attention:
+# DeepSeek-V3 has 671 billion weights and a smaller cache than a Llama of 8 billion. The same model with other kinds of
+# attention:
 
 # %%
 v3 = tl.models.DeepSeekConfig.preset("deepseek-v3")
@@ -94,8 +96,9 @@ assert np.allclose(naive, absorbed, atol=1e-12)
 # %% [markdown]
 # ## Why the position needs numbers of its own
 #
-# Rotary positions turn each key by its place. Then the score is qᵀ R W_k c with a rotation R that depends on the distance, and it stands
-# between the two matrices that were to be multiplied: there would be one product for every distance.
+# Rotary positions turn each key by its place. Then the score is qᵀ R W_k c with a rotation R that depends on the
+# distance, and it stands between the two matrices that were to be multiplied: there would be one product for every
+# distance.
 
 # %%
 turn = tl.nn.RotaryPositions(d_n).at(np.arange(3), np.float64)
@@ -109,8 +112,8 @@ for distance in (1, 2):
 assert np.allclose(products[0], W_k[0])
 
 # %% [markdown]
-# So DeepSeek splits the key: d_n numbers from the latent, never turned, and d_r numbers that are turned, one vector for all heads, kept beside
-# the latent. `tl.nn.LatentAttention` does all of it; `absorb` forces one way or the other.
+# So DeepSeek splits the key: d_n numbers from the latent, never turned, and d_r numbers that are turned, one vector for
+# all heads, kept beside the latent. `tl.nn.LatentAttention` does all of it; `absorb` forces one way or the other.
 
 # %%
 tl.manual_seed(0)
@@ -127,8 +130,8 @@ assert np.allclose(results[True], results[False], atol=1e-12)
 # %% [markdown]
 # ## Which way when
 #
-# Multiplications of one head of DeepSeek's size, for T new tokens behind S in all. A single new token: absorbed, by far. A whole prompt at
-# once: naive. The layer counts both and takes the cheaper.
+# Multiplications of one head of DeepSeek's size, for T new tokens behind S in all. A single new token: absorbed, by
+# far. A whole prompt at once: naive. The layer counts both and takes the cheaper.
 
 # %%
 d_c, d_n, d_r, d_v = 512, 128, 64, 128
@@ -167,8 +170,8 @@ for layer.absorb in (False, True):
 # %% [markdown]
 # ## Does it learn as well?
 #
-# Four small models on the tales, alike but for their attention: the numbers they keep per token, and the loss they reach on text they have not seen.
-# The latent has DeepSeek's proportions to a head of 16: d_c = 4 D and d_r = D / 2.
+# Four small models on the tales, alike but for their attention: the numbers they keep per token, and the loss they
+# reach on text they have not seen. The latent has DeepSeek's proportions to a head of 16: d_c = 4 D and d_r = D / 2.
 
 # %%
 text = tl.text.read(["tales"])
@@ -198,6 +201,7 @@ drawing.save("out/17_training.svg", drawing.curves({name: (range(steps // 4, ste
                                                    "training loss by kind of attention", x_label="step", y_label="nats"))
 
 # %% [markdown]
-# Here the order is that of the sizes of the caches but for MLA, which comes last: at width 64 there is little to compress. At its own size DeepSeek-V2
-# reports MLA at least as good as MHA, with a cache 57 times smaller in V3. One seed of a small model settles nothing: change the seed
-# and see how far the four numbers move before believing in an order.
+# Here the order is that of the sizes of the caches but for MLA, which comes last: at width 64 there is little to
+# compress. At its own size DeepSeek-V2 reports MLA at least as good as MHA, with a cache 57 times smaller in V3. One
+# seed of a small model settles nothing: change the seed and see how far the four numbers move before believing in an
+# order.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # A mixture of experts
 #
-# Two thirds of a Transformer's weights are in its feed-forward layers, and every token works through all of them. A mixture keeps several
-# small layers, the experts, and lets a router send each token to a few: many weights, little work. Left to itself a router finds a favourite and starves
-# the rest, so it needs a rule; and once all have work, one may ask what each of them has become good at. In full the lesson trains four
-# models, in about a minute and a half.
+# Two thirds of a Transformer's weights are in its feed-forward layers, and every token works through all of them. A
+# mixture keeps several small layers, the experts, and lets a router send each token to a few: many weights, little
+# work. Left to itself a router finds a favourite and starves the rest, so it needs a rule; and once all have work, one
+# may ask what each of them has become good at. In full the lesson trains four models, in about a minute and a half.
 
 # %%
 import os
@@ -19,8 +19,8 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 # %% [markdown]
 # ## The router, by hand
 #
-# One score for each expert, a softmax, the k best. Their results are added, weighted by their scores (the gates). Where only the k best
-# work, the others cost nothing.
+# One score for each expert, a softmax, the k best. Their results are added, weighted by their scores (the gates). Where
+# only the k best work, the others cost nothing.
 
 # %%
 tl.manual_seed(0)
@@ -35,12 +35,13 @@ for token, row in zip(x[0], scores):
 assert np.allclose(layer(tl.Tensor(x)).numpy()[0], by_hand, atol=1e-6)
 
 # %% [markdown]
-# The gate is how the router learns: an expert that helps gets a larger gate. An expert that is not chosen gets no gradient,
-# from this token, at all.
+# The gate is how the router learns: an expert that helps gets a larger gate. An expert that is not chosen gets no
+# gradient, from this token, at all.
 #
 # ## What is there, and what works
 #
-# DeepSeek-V3 has 256 experts in each of its later layers, and one shared by all tokens; a token visits 8. Counted by configuration:
+# DeepSeek-V3 has 256 experts in each of its later layers, and one shared by all tokens; a token visits 8. Counted by
+# configuration:
 
 # %%
 for name, changes in (("deepseek-v2-lite", {}), ("deepseek-v3", dict(n_group=1, topk_group=1))):
@@ -122,13 +123,15 @@ drawing.save("out/18_balance.html", drawing.page(
     "Who does the work", drawing.curves({name: (at, [100 * rows[1].max() for rows in past]) for name, past in history.items()},
                                         "share of the busiest expert (12.5 % is even)", 560, x_label="step", y_label="percent"),
     "Each row is an expert, each column a moment of training, from left to right; the stronger the colour, the more tokens (layer 2).",
-    *[drawing.heatmap(np.array([rows[1] for rows in past]).T, name, side=9, rows="expert", columns="time", most=60) for name, past in history.items()]))
+    *[drawing.heatmap(np.array([rows[1] for rows in past]).T, name, side=9, rows="expert", columns="time", most=60)
+      for name, past in history.items()]))
 last = {name: past[-1][1] for name, past in history.items()}
 assert quick or last["bias"].max() < last["no rule"].max() and last["balance loss"].max() < last["no rule"].max()
 
 # %% [markdown]
-# Without a rule one expert does nearly half of the work, which is as much as it can get with two for each token, and some do none: weights paid for and not used. The bias
-# evens the load and takes nothing from the loss; the balance loss does it by pulling at the scores themselves, and pays.
+# Without a rule one expert does nearly half of the work, which is as much as it can get with two for each token, and
+# some do none: weights paid for and not used. The bias evens the load and takes nothing from the loss; the balance loss
+# does it by pulling at the scores themselves, and pays.
 #
 # ## What have they become good at?
 #
@@ -150,7 +153,8 @@ def where(chosen):
 chosen = choices(models["bias"])
 names = [f"{e}" for e in range(E)]
 drawing.save("out/18_specialists.html", drawing.page(
-    "Which letters go to which expert", "Each row sums to 1. With no speciality at all every square would show the expert's share of the work, about 0.12.",
+    "Which letters go to which expert",
+    "Each row sums to 1. With no speciality at all every square would show the expert's share of the work, about 0.12.",
     *[drawing.numbers(where(layer), groups, names, f"layer {i + 1}", top=0.6) for i, layer in enumerate(chosen)]))
 
 
@@ -176,7 +180,7 @@ for i, layer in enumerate(chosen):
 assert quick or bits(chosen[0]) > 5 * bits(np.random.default_rng(0).permutation(chosen[0].reshape(-1, k)))
 
 # %% [markdown]
-# The specialities are of letters and places, not of subjects: experts of large models, too, turn out to know about kinds of words and punctuation rather than about
-# history or law (Jiang et al. 2024 looked at Mixtral's).
+# The specialities are of letters and places, not of subjects: experts of large models, too, turn out to know about
+# kinds of words and punctuation rather than about history or law (Jiang et al. 2024 looked at Mixtral's).
 #
 # Try: `n_shared_experts=1` (what is common moves there), k = 1, or a bias rate ten times larger.
