@@ -182,6 +182,25 @@ def test_stream_yields_what_generate_returns(model):
     assert (np.array(rows).T == model.generate([[1, 2], [3, 4]], 6, seed=1)[:, 2:]).all()
 
 
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 3, "top_p": 0.8}, {"min_p": 0.2}, {"repetition_penalty": 1.5}])
+@pytest.mark.parametrize("stop", [(), 4, [2, 99]])
+def test_tokens_drawn_several_at_a_time_are_those_drawn_one_by_one(model, settings, stop):
+    for seed in range(5):
+        ahead, one_by_one, slowly = Generator(seed), Generator(seed), Generator(seed)
+        together = generate(model, [1, 2], 30, stop=stop, seed=ahead, **settings)[2:].tolist()
+        assert together == list(stream(model, [1, 2], 30, stop=stop, seed=one_by_one, **settings))
+        with fused(False):
+            assert together == list(stream(model, [1, 2], 30, stop=stop, seed=slowly, **settings))
+        assert ahead.random() == one_by_one.random() == slowly.random()
+
+
+def test_a_model_that_breaks_after_its_prompt():
+    broken = GPT(GPTConfig(vocab_size=5, n_layer=1, n_head=1, n_embd=8, block_size=40), Generator(0))
+    broken.wpe.weight.data[7:] = np.nan
+    with pytest.raises(WorkError, match="no token can be drawn"):
+        generate(broken, [1, 2], 30, stop=())
+
+
 CYCLE = [[0, 9, 0, 0], [0, 0, 9, 0], [0, 0, 0, 9], [9, 0, 0, 0]]     # 0 → 1 → 2 → 3 → 0
 
 

@@ -33,7 +33,7 @@ class Decoder:
         if self.cache is not None and self.length > self.block_size:
             self.cache = None
         if self.cache is not None:
-            if self.length == self.cache.length + 1 and (step := self.model.step(self.cache)) is not None:
+            if (step := self.step()) is not None:
                 return step(self.slots[0, self.length - 1])[None]
             return next_logits(self.model, self.slots[:, self.cache.length:self.length], self.cache)
         starts = np.maximum(self.pad, self.length - self.block_size)
@@ -46,10 +46,17 @@ class Decoder:
             out[rows] = part
         return out
 
+    def step(self):
+        """The compiled step of the only row, if there is one and it has but one new token; see `models.decoding.Step`."""
+        if self.cache is None or self.length != self.cache.length + 1 or self.length > self.block_size:
+            return None
+        return self.model.step(self.cache)
+
     def append(self, ids):
-        """Put one id behind each row."""
-        self.slots[:, self.length] = ids
-        self.length += 1
+        """Put one id behind each row, or several (n,) behind the only one."""
+        count = len(ids) if len(self.slots) == 1 else 1
+        self.slots[:, self.length:self.length + count] = np.reshape(ids, (-1, count))
+        self.length += count
 
     def select(self, rows):
         """Keep these rows, in this order; a row may be taken twice."""

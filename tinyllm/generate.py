@@ -20,6 +20,7 @@ there the window slides and is computed afresh for each token, for positions cha
 """
 
 import math
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,7 @@ from .fused import choosing
 
 NO_TOKEN = ("no token can be drawn: the model's logits for the next token have a NaN or +Inf, or are all -Inf; the weights are "
             "probably damaged")
+AHEAD = 32          # tokens that are drawn in one compiled call, between which Ctrl-C is heard
 NONE_SEEN = np.empty(0, bool)
 
 
@@ -112,6 +114,20 @@ def probabilities(logits):
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
+class _Room(threading.local):
+    """Arrays that the compiled draw works in, one set for each thread: the system gives large ones too slowly to ask for each token."""
+
+    rows = np.empty((choosing.WORKED + 1, 0))
+
+    def of(self, size):
+        if self.rows.shape[1] != size:
+            self.rows = np.empty((choosing.WORKED + 1, size))
+        return self.rows
+
+
+_room = _Room()
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is drawn: the settings of the filters, checked when they are made (UserError)."""
@@ -149,9 +165,9 @@ class Sampling:
 
     def _compiled_draw(self, logits, seen, u):
         """The same in one compiled call for each row; writes over `logits`."""
-        chosen = np.empty(len(logits))
+        chosen, room = np.empty(len(logits)), _room.of(logits.shape[1])
         for i, row in enumerate(logits):
-            choosing.choose(row, NONE_SEEN if seen is None else seen[i], self.settings, u[i], chosen[i:i + 1])
+            choosing.choose(row, NONE_SEEN if seen is None else seen[i], self.settings, u[i], room[:choosing.WORKED], chosen[i:i + 1])
         ids = chosen.astype(np.int64)
         if min(ids.tolist(), default=0) < 0:
             raise WorkError(NO_TOKEN)
@@ -202,8 +218,9 @@ def generate(model, ids, max_new_tokens, *, temperature=1.0, top_k=None, top_p=N
     outside the vocabulary, an empty prompt, or settings that make no sense.
     """
     prompts, form = prompts_of(model, ids)
-    drawn = list(_rows(model, prompts, max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty), stop, seed, use_cache))
-    continuation = np.array(drawn, np.int64).reshape(-1, len(prompts)).T
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    drawn = _pieces(model, prompts, max_new_tokens, sampling, stop, seed, use_cache, ahead=True)
+    continuation = np.concatenate([np.empty((0, len(prompts)), np.int64), *drawn]).T
     rows = [np.concatenate(pair) for pair in zip(prompts, continuation)]
     return rows[0] if form == "one" else np.stack(rows) if form == "many" else rows
 
@@ -212,8 +229,8 @@ def stream(model, ids, max_new_tokens, *, temperature=1.0, top_k=None, top_p=Non
            repetition_penalty=1.0, stop=None, seed=None, use_cache=True):
     """As `generate`, but yields the new ids as they are drawn: whole numbers for `ids` (T,), arrays (B,) for several prompts."""
     prompts, form = prompts_of(model, ids)
-    rows = _rows(model, prompts, max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty), stop, seed, use_cache)
-    return (int(row[0]) for row in rows) if form == "one" else rows
+    pieces = _pieces(model, prompts, max_new_tokens, Sampling(temperature, top_k, top_p, min_p, repetition_penalty), stop, seed, use_cache)
+    return (int(row[0]) if form == "one" else row for piece in pieces for row in piece)
 
 
 def prompts_of(model, ids):
@@ -254,19 +271,27 @@ def generator_of(seed):
     return default_generator() if seed is None else seed if isinstance(seed, Generator) else Generator(seed)
 
 
-def _rows(model, prompts, max_new_tokens, sampling, stop, seed, use_cache):
-    """Check the rest of the request now, draw later: returns the iterator of rows (B,)."""
-    return _draw_rows(model, prompts, check_room(max_new_tokens), sampling, stop_ids(model, stop), generator_of(seed), use_cache)
+def _pieces(model, prompts, max_new_tokens, sampling, stop, seed, use_cache, ahead=False):
+    """Check the rest of the request now, draw later: returns an iterator of new ids (n, B), one row at a time but for `ahead`."""
+    return _draw_pieces(model, prompts, check_room(max_new_tokens), sampling, stop_ids(model, stop), generator_of(seed), use_cache, ahead)
 
 
-def _draw_rows(model, prompts, max_new_tokens, sampling, stop, generator, use_cache):
-    decoder = Decoder(model, prompts, max_new_tokens, use_cache)
+def _draw_pieces(model, prompts, left, sampling, stop, generator, use_cache, ahead):
+    decoder = Decoder(model, prompts, left, use_cache)
     seen = None
     if sampling.repetition_penalty != 1:
         seen = np.zeros((len(prompts), model.config.vocab_size), bool)
         np.put_along_axis(seen, decoder.slots[:, :decoder.length], True, axis=1)       # an empty slot repeats the prompt's first id
     ended, last, ends = [False] * len(prompts), None, set(stop.tolist())
-    for _ in range(max_new_tokens):
+    while left:
+        if ahead and (step := decoder.step()) is not None:      # one row, and nobody waits for each token
+            ids = _write(step, decoder, min(left, AHEAD), sampling, generator, seen, ends)
+            if ids[-1] in ends:
+                yield ids[:-1, None]
+                return
+            yield ids[:, None]
+            left -= len(ids)
+            continue
         new = sampling.draw(decoder.logits(), generator, seen)
         if ends:
             new = np.where(ended, last, new) if any(ended) else new     # a row that ended repeats the token that ended it
@@ -277,4 +302,18 @@ def _draw_rows(model, prompts, max_new_tokens, sampling, stop, generator, use_ca
         decoder.append(new)
         if seen is not None:
             seen[np.arange(len(new)), new] = True
-        yield new
+        left -= 1
+        yield new[None]
+
+
+def _write(step, decoder, count, sampling, generator, seen, ends):
+    """Up to `count` ids that follow the decoder's row, drawn by the compiled step and appended; WorkError if one cannot be drawn."""
+    V = decoder.model.config.vocab_size
+    flags = np.zeros(V, bool)
+    flags[[id for id in ends if 0 <= id < V]] = True
+    ids = step.write(decoder.slots[0, decoder.length - 1], count, sampling.settings, flags if seen is None else seen[0], flags,
+                     generator.source(), _room.of(V))
+    if ids[-1] < 0:
+        raise WorkError(NO_TOKEN)
+    decoder.append(ids)
+    return ids

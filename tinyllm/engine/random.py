@@ -24,6 +24,7 @@ A generator serves one thread. Left out: PyTorch's `bernoulli_`, whose stream is
 integers beyond int64. A dropout mask is `rand(*shape) >= p`.
 """
 
+import ctypes
 import math
 import operator
 import secrets
@@ -91,6 +92,11 @@ class Generator:
         """
         upper, lower = self._words(2).tolist()
         return ((upper << 32 | lower) & (2**53 - 1)) * 2.0**-53
+
+    def source(self):
+        """(address of a C function, address of its argument): what draws 32-bit words from this stream for compiled code."""
+        bits = self._bits.ctypes
+        return ctypes.cast(bits.next_uint32, ctypes.c_void_p).value, bits.state_address
 
     def randn(self, *shape, dtype=None):
         """Standard normal numbers.

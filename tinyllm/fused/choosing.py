@@ -13,50 +13,51 @@ import numpy as np
 from .kernels import kernel
 from .vector_math import exp, largest
 
-BUCKETS = 256
+BUCKETS = 64
 BLOCK = 256             # numbers that are added up at a time on the way to the drawn one
 
-TEMPERATURE, TOP_K, TOP_P, MIN_P, PENALTY = range(5)    # in `settings`; a filter that is off has inf, 1, 0, and 1 for the penalty
+WORKED = 5              # rows of room to work in
+
+TEMPERATURE, TOP_K, TOP_P, MIN_P, PENALTY = range(SETTINGS_SIZE := 5)   # in `settings`; a filter that is off has inf, 1, 0, and 1 for the penalty
 
 
-@kernel("in1 in1 int number out1")
-def find_cut(values, masses, counted, mark, answer):
+@kernel("in1 in1 int number out1 out1 out1 out1")
+def find_cut(values, masses, counted, mark, inside, weights, buckets, answer):
     """answer = (the least value kept, how many of those equal to it): the fewest largest values whose masses sum to `mark`.
 
-    At least one is kept; if `counted`, each has the mass 1. Values of -inf do not count.
+    At least one is kept; if `counted`, each has the mass 1. Values of -inf do not count. `inside`, `weights`, `buckets` (V,) are room.
     """
-    inside, count = np.empty(values.size, np.int64), 0
+    count, before, sums = 0, 0.0, np.empty(BUCKETS)
     for i in range(values.size):
-        if values[i] > -np.inf:
-            inside[count] = i
-            count += 1
-    sums, before = np.empty(BUCKETS), 0.0
+        inside[count], weights[count] = values[i], 1.0 if counted else masses[i]
+        count += values[i] > -np.inf
     while True:
-        high, low = -np.inf, np.inf
-        for n in range(count):
-            high, low = max(high, values[inside[n]]), min(low, values[inside[n]])
+        for i in range(count):
+            buckets[i] = -inside[i]
+        high, low = largest(inside[:count]), -largest(buckets[:count])
         if high == low:
             break
+        width = high - low
+        for i in range(count):
+            buckets[i] = np.floor((high - inside[i]) / width * (BUCKETS - 1))
         sums[:] = 0
-        for n in range(count):
-            i = inside[n]
-            sums[int((high - values[i]) / (high - low) * (BUCKETS - 1))] += 1.0 if counted else masses[i]
-        bucket, total = 0, before
-        for b in range(BUCKETS):
-            if sums[b] > 0 and total < mark:
-                bucket, before = b, total
-                total += sums[b]
+        for i in range(count):
+            sums[int(buckets[i])] += weights[i]
+        chosen = 0
+        while chosen < BUCKETS - 1 and before + sums[chosen] < mark:
+            before += sums[chosen]
+            chosen += 1
+        while sums[chosen] == 0:            # the sum of all stays below the mark by rounding: take what comes last
+            chosen -= 1
+            before -= sums[chosen]
         kept = 0
-        for n in range(count):
-            i = inside[n]
-            if int((high - values[i]) / (high - low) * (BUCKETS - 1)) == bucket:
-                inside[kept] = i
-                kept += 1
+        for i in range(count):
+            inside[kept], weights[kept] = inside[i], weights[i]
+            kept += buckets[i] == chosen
         count = kept
-    mass, equal = 1.0 if counted else masses[inside[0]], 1
-    before += mass
+    before, equal = before + weights[0], 1
     while before < mark and equal < count:
-        before += mass
+        before += weights[0]
         equal += 1
     answer[0], answer[1] = high, equal
 
@@ -103,11 +104,11 @@ def place(masses, u):
     return last
 
 
-@kernel("out1 mask1 in1 number out1")
-def choose(logits, seen, settings, u, chosen):
+@kernel("out1 mask1 in1 number out2 out1")
+def choose(logits, seen, settings, u, room, chosen):
     """chosen[0] = the id drawn from `logits` (V,), which are used up, with u uniform in [0, 1); -1 where there is none to draw.
 
-    `seen` marks the tokens that the penalty falls on; it is empty where there is no penalty.
+    `seen` marks the tokens that the penalty falls on; it is empty where there is no penalty. `room` (WORKED, V) is to work in.
     """
     temperature, top_k, top_p, min_p = settings[TEMPERATURE], settings[TOP_K], settings[TOP_P], settings[MIN_P]
     for i in range(seen.size):
@@ -125,11 +126,11 @@ def choose(logits, seen, settings, u, chosen):
     for i in range(logits.size):
         logits[i] = (logits[i] - best) / temperature
     count, filtered = logits.size, top_k < logits.size or top_p < 1
-    masses, ids, cut = np.empty(count), np.empty(count if filtered else 0), np.empty(2)
-    for i in range(ids.size):
+    masses, ids, cut = room[0], room[1], np.empty(2)
+    for i in range(count if filtered else 0):
         ids[i] = i
     if top_k < count:
-        find_cut(logits, masses, True, top_k, cut)
+        find_cut(logits, masses, True, top_k, room[2], room[3], room[4], cut)
         keep(logits, masses, ids, count, cut)
         count = int(cut[0])
     total = 0.0
@@ -139,7 +140,7 @@ def choose(logits, seen, settings, u, chosen):
     if top_p < 1:
         for i in range(count):
             masses[i] /= total
-        find_cut(logits[:count], masses, False, top_p, cut)
+        find_cut(logits[:count], masses, False, top_p, room[2], room[3], room[4], cut)
         keep(logits, masses, ids, count, cut)
         count = int(cut[0])
     if min_p > 0:

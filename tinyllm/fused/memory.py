@@ -4,6 +4,7 @@
     bytes_at(address, n)            n whole numbers of 8 bits
     peek, put, fetch_add            read, write and raise an int64 at an address; never half done, and what a thread wrote before
                                     is there for who sees the new value
+    draw_bits(function, state)      32 random bits, by NumPy's C function at an address
     nap()                           sleep for some 20 microseconds, leaving the processor to others
 
 An address (`array.ctypes.data`) is a plain number, so a table of them can hand a compiled function any number of arrays; NumPy's
@@ -53,6 +54,11 @@ def fetch_add(address, amount):
     return before
 
 
+def draw_bits(function, state):
+    """32 bits of the generator whose C function and state are at these addresses, as an int64."""
+    return ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(function)(state)
+
+
 def nap():
     """Sleep for a moment."""
     time.sleep(NAP)
@@ -99,6 +105,14 @@ def register():
         return whole(whole, whole), codegen
 
     @intrinsic
+    def call_for_bits(typingctx, function, state):
+        def codegen(context, builder, signature, arguments):
+            kind = ir.FunctionType(ir.IntType(32), [word])
+            function = builder.inttoptr(arguments[0], kind.as_pointer())
+            return builder.zext(builder.call(function, [arguments[1]]), word)
+        return whole(whole, whole), codegen
+
+    @intrinsic
     def system_sleep(typingctx):
         name, duration = ("Sleep", 1) if sys.platform == "win32" else ("usleep", int(NAP * 1e6))
 
@@ -113,4 +127,5 @@ def register():
     overload(peek)(lambda address: lambda address: atomic_load(address))
     overload(put)(lambda address, value: lambda address, value: atomic_store(address, value))
     overload(fetch_add)(lambda address, amount: lambda address, amount: atomic_add(address, amount))
+    overload(draw_bits)(lambda function, state: lambda function, state: call_for_bits(function, state))
     overload(nap)(lambda: lambda: system_sleep())

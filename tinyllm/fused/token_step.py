@@ -23,10 +23,11 @@ position.
 import numpy as np
 
 from . import eight_rows, memory
+from .choosing import PENALTY, SETTINGS_SIZE, TEMPERATURE, WORKED, choose
 from .eight_rows import ROWS, add_eights, eight_dots
 from .gelu import gelu_erf, gelu_tanh
 from .kernels import kernel
-from .memory import array_at, bytes_at, fetch_add, nap, peek, put
+from .memory import array_at, bytes_at, draw_bits, fetch_add, nap, peek, put
 from .vector_math import exp, largest
 
 # operations
@@ -40,6 +41,10 @@ ROW, RMS_NORM, LAYER_NORM, LINEAR, LINEAR_INT8, ROTATE, REMEMBER, ATTEND, GATE, 
  PAIRS,                             # rotate: 1 for (2i, 2i + 1), 0 for (i, i + D/2)
  SLOTS, STEP, VALUES, VALUE_SIZE, VALUE_STEP, SHARING, SCRATCH) = range(22)     # attend: see there
 COLUMNS = 22
+
+# a request to `write`: the last token, its position, how many are wanted; where in `work` the logits are, and how many; addresses of
+# the settings, of a byte for each token that was seen, and that ends a text, of room, of the generator (Generator.source), of the ids
+(GIVEN, START, COUNT, LOGITS, VOCABULARY, SETTINGS, SEEN, ENDS, ROOM, FUNCTION, STATE, IDS) = range(12)
 
 NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`, a cache line apart
 NEAR = 4096                                         # numbers of values that are worked on at a time, while the caches have them
@@ -270,6 +275,36 @@ def run(work, numbers, program, shared, token, position):
         fetch_add(shared + DONE, 1)
 
 
+@kernel("out1 in1 ids2 int ids1")
+def write(work, numbers, program, shared, request):
+    """Several tokens, each drawn as generate.py says; `request` has what is wanted, in the order named above.
+
+    At IDS there is room for COUNT + 1 whole numbers: how many were drawn, and the ids. The last may be one that ends a text, or -1
+    where there was none to draw.
+    """
+    V, number = request[VOCABULARY], np.empty(0)
+    settings, logits = array_at(request[SETTINGS], SETTINGS_SIZE, number), array_at(request[ROOM] + 8 * V * WORKED, V, number)
+    room, chosen = array_at(request[ROOM], V * WORKED, number).reshape(WORKED, V), np.empty(1)
+    seen, ends = bytes_at(request[SEEN], V if settings[PENALTY] != 1 else 0), bytes_at(request[ENDS], V)
+    token = request[GIVEN]
+    for i in range(request[COUNT]):
+        run(work, numbers, program, shared, token, request[START] + i)
+        for n in range(V):
+            logits[n] = work[request[LOGITS] + n]
+        u = 0.0
+        if settings[TEMPERATURE] > 0:
+            upper = draw_bits(request[FUNCTION], request[STATE])
+            u = ((upper << 32 | draw_bits(request[FUNCTION], request[STATE])) & (2**53 - 1)) * 2.0**-53
+        choose(logits, seen, settings, u, room, chosen)
+        token = int(chosen[0])
+        put(request[IDS], i + 1)
+        put(request[IDS] + 8 * (i + 1), token)
+        if token < 0 or ends[token]:
+            return
+        if seen.size:
+            seen[token] = 1
+
+
 def counters():
     """(address, array to keep alive) of what the threads that compute tokens share."""
     cells = np.zeros(40, np.int64)
@@ -278,8 +313,8 @@ def counters():
     return address, cells
 
 
-def compiled(dtype):
-    """`run` for a precision."""
+def compiled(kernel, dtype):
+    """`run` or `write` for a precision."""
     memory.register()
     eight_rows.register()
-    return run.compiled(dtype)
+    return kernel.compiled(dtype)

@@ -29,6 +29,8 @@ SHARED = 5e6        # bytes of weights from which several threads are faster tha
 PIECE = 64e3        # bytes of weights that are worth a piece, unless a matrix has so many that MANY are enough
 MANY = 256
 AGAIN = 64          # tokens after which the slower of two ways is tried again
+COLUMNS = {name.lower(): getattr(ops, name) for name in
+           "X Y SIZE WEIGHT BIAS SCALES GROUP ADD INDEX PAIRS SLOTS STEP VALUES VALUE_SIZE VALUE_STEP SHARING SCRATCH".split()}
 LINE = 16           # vectors begin at a multiple of so many numbers
 
 
@@ -40,7 +42,8 @@ class Program:
     """Operations for `token_step.run`, as they are added; vectors are their places in one array."""
 
     def __init__(self, dtype):
-        self.dtype, self.rows, self.numbers, self.size, self.arrays, self.weights = dtype, [], [], 0, [], 0
+        self.dtype, self.rows, self.numbers, self.arrays = dtype, [], [], []
+        self.size = self.end = self.weights = 0         # numbers in all vectors, pieces in all operations, bytes of weights
 
     def vector(self, n):
         """Room for `n` numbers."""
@@ -49,13 +52,13 @@ class Program:
 
     def add(self, op, *, units=1, bytes=0, number=0.0, beside=False, **columns):
         """An operation of so many rows or heads; `beside`: it needs nothing that the one before it makes."""
-        row = np.zeros(ops.COLUMNS, np.int64)
-        pieces = max(1, min(units, MANY, int(bytes / PIECE)))
-        row[[ops.OP, ops.UNITS, ops.CHUNK]] = op, units, -(-units // pieces)
-        first = self.rows[-1][ops.FIRST] + _pieces(self.rows[-1]) if self.rows else 0
-        row[ops.FIRST], row[ops.NEEDS] = first, self.rows[-1][ops.NEEDS] if beside else first
+        row, pieces = [0] * ops.COLUMNS, max(1, min(units, MANY, int(bytes / PIECE)))
+        first = self.end
+        row[ops.OP], row[ops.UNITS], row[ops.CHUNK], row[ops.FIRST] = op, units, -(-units // pieces), first
+        row[ops.NEEDS] = self.rows[-1][ops.NEEDS] if beside else first
+        self.end += -(-units // row[ops.CHUNK])
         for name, value in columns.items():
-            row[getattr(ops, name.upper())] = value
+            row[COLUMNS[name]] = value
         self.rows.append(row)
         self.numbers.append(number)
         self.weights += bytes
@@ -145,19 +148,15 @@ class Program:
 
     def table(self):
         """What `token_step.run` reads: (rows, numbers)."""
-        end = np.zeros(ops.COLUMNS, np.int64)
-        end[ops.FIRST] = self.rows[-1][ops.FIRST] + _pieces(self.rows[-1])
-        return np.stack([*self.rows, end]), np.array(self.numbers, self.dtype)
+        end = [0] * ops.COLUMNS
+        end[ops.FIRST] = self.end
+        return np.array([*self.rows, end], np.int64), np.array(self.numbers, self.dtype)
 
 
 def _weight(layer):
     if type(layer) is not Linear:
         raise Unsuited
     return layer.weight.data
-
-
-def _pieces(row):
-    return -(-row[ops.UNITS] // row[ops.CHUNK])
 
 
 def program_for(model, cache):
@@ -195,21 +194,38 @@ class Step:
         self.rows, self.numbers = program.table()
         self.work = np.zeros(program.size, program.dtype)
         self.logits = self.work[logits:logits + model.config.vocab_size]
-        self.run, self.alone = ops.compiled(program.dtype), ops.counters()
+        self.place, self.vocab_size = logits, model.config.vocab_size
+        self.run, self.alone = ops.compiled(ops.run, program.dtype), ops.counters()
         self.team = Team(self) if program.weights >= SHARED else None
 
     def __call__(self, token):
         """The logits, in an array that the next call writes again."""
-        if self.team is None or threads.num_threads() == 1:
-            self.take_part(self.alone, token, self.cache.length)
-        else:
-            self.team(token, self.cache.length)
+        self._compute(self.run, 1, token, self.cache.length)
         self.cache.advance(1)
         return self.logits
 
-    def take_part(self, counters, token=-1, position=0):
-        """Compute a token, or help with it; see `token_step.run`."""
-        self.run(self.work, self.numbers, self.rows, counters[0], token, position)
+    def write(self, token, count, settings, seen, ends, source, room):
+        """Up to `count` ids (n,) that follow `token`, drawn in one call; see `token_step.write` for what is given.
+
+        The last may be one of `ends` (V,), or -1 where nothing can be drawn. `seen` (V,) is kept up to date; `room` is (WORKED + 1, V).
+        """
+        ids, count = np.zeros(count + 1, np.int64), min(count, self.cache.capacity - self.cache.length)
+        addresses = [array.ctypes.data for array in (settings, seen, ends, room)]
+        request = np.array([token, self.cache.length, count, self.place, self.vocab_size, *addresses, *source, ids.ctypes.data])
+        self._compute(ops.compiled(ops.write, self.work.dtype), count, request)
+        self.cache.advance(int(ids[0]))
+        return ids[1:ids[0] + 1]
+
+    def _compute(self, kernel, count, *wanted):
+        """Call a kernel, with helpers where they are worth it."""
+        if self.team is None or threads.num_threads() == 1:
+            kernel(self.work, self.numbers, self.rows, self.alone[0], *wanted)
+        else:
+            self.team(kernel, count, *wanted)
+
+    def help(self, counters):
+        """Take part in tokens of other threads, for a while."""
+        self.run(self.work, self.numbers, self.rows, counters[0], -1, 0)
 
 
 class Team:
@@ -220,25 +236,25 @@ class Team:
 
     def __init__(self, step):
         self.step, self.counters, self.helpers = step, ops.counters(), []
-        self.seconds, self.tokens = [math.inf, 0.0], 0          # of a token: alone, together
+        self.seconds, self.tokens = [math.inf, 0.0], 0          # of a token: alone, together; tokens until the other way is tried
 
-    def __call__(self, token, position):
+    def __call__(self, kernel, count, *wanted):
         together = self.seconds[1] < self.seconds[0]
-        self.tokens += 1
-        if self.tokens % AGAIN == 1:
-            together = not together
-        start = time.perf_counter()
+        if self.tokens <= 0:
+            together, self.tokens = not together, AGAIN
+        self.tokens -= count
         if together:
             self.call_helpers(threads.num_threads() - 1)
-        self.step.take_part(self.counters if together else self.step.alone, token, position)
-        passed, before = time.perf_counter() - start, self.seconds[together]
+        counters, start = self.counters if together else self.step.alone, time.perf_counter()
+        kernel(self.step.work, self.step.numbers, self.step.rows, counters[0], *wanted)
+        passed, before = (time.perf_counter() - start) / count, self.seconds[together]
         self.seconds[together] = passed if before in (0.0, math.inf) else before + (passed - before) / 4
 
     def call_helpers(self, count):
         """See that so many threads are there; those of the last token are for a while."""
         self.helpers = [helper for helper in self.helpers if not helper.done()]
         for _ in range(count - len(self.helpers)):
-            self.helpers.append(_helpers(count).submit(self.step.take_part, self.counters))
+            self.helpers.append(_helpers(count).submit(self.step.help, self.counters))
 
 
 @cached
