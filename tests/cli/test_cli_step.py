@@ -87,7 +87,7 @@ def test_a_function_of_ones_own_a_page_and_a_saved_trace(capsys, tmp_path):
     (["{0}:no_scalar"], 2, r"shape \(3,\); expected a scalar"), (["{0}:no_tensor"], 2, "computed nothing with tinyllm tensors"),
     (["{0}:raises"], 1, "raised KeyError: 'missing'"), (["{0}:needs"], 2, "give x a default"), (["{0}:absent"], 2, "has no function absent"),
     (["{0}:not_callable"], 2, "has no function not_callable"), (["{0}"], 2, "script.py:function"), (["nowhere.py:f"], 2, "there is no file nowhere.py"),
-    (["{1}:f"], 1, "does not run: ZeroDivisionError"), (["{2}"], 2, "version 99"), (["absent.json"], 1, "No such file"),
+    (["{1}:f"], 1, "does not run: ZeroDivisionError"), (["{2}"], 2, "version 99"), (["absent.json"], 2, "No such file"),
     (["--model", "bert"], 2, "there are gpt, llama, deepseek"), (["--deck", "poker"], 2, "no deck called 'poker'"),
     (["--model", "gpt", "--deck", "chain"], 2, "choose one"), (["--against", "float32"], 2, "--model")])
 def test_what_cannot_be_stepped_is_said_in_a_line(capsys, tmp_path, words, code, said):

@@ -17,9 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..untrusted import parse_json, read_bytes, shown
 from .arrays import Omitted, spell
+from .sound import check
 
 FORMAT, VERSION = "tinyllm-trace", 1
+LARGEST = 256 << 20        # bytes of a file; the arrays of a full trace take a third of it
 
 _CODES = {"f8": np.float64, "f4": np.float32, "i4": np.int32, "i8": np.int64, "u1": np.uint8}
 
@@ -36,7 +39,7 @@ class Value:
     name: str
     kind: str
     array: int
-    op: str = None
+    op: str | None = None
     inputs: list = field(default_factory=list)
     attributes: dict = field(default_factory=dict)
     groups: list = field(default_factory=list)
@@ -53,6 +56,7 @@ class Trace:
         self.title = title
         self.values, self.events, self.arrays, self.ops = [], [], [], {}
         self.root = None            # id of the value that backward started from
+        self.loaded = False         # from a file, which anybody may have written
 
     def __getitem__(self, key):
         """The Value of an id ("n3"); KeyError says what there is."""
@@ -124,25 +128,20 @@ class Trace:
     @classmethod
     def load(cls, path):
         """Read what `save` wrote. UserError for what is no trace, or a trace of another version."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is not a trace: not a text file") from None
-        return cls.from_json(text, str(path))
+        return cls.from_json(read_bytes(path, UserError, LARGEST), str(path))
 
     @classmethod
     def from_json(cls, text, source="the text"):
         """A trace from its JSON text; `source` is what errors call it."""
-        try:
-            data = json.loads(text)
-        except ValueError:
-            raise UserError(f"{source} is not a trace: not JSON") from None
+        data = parse_json(text, f"{source} is not a trace: it", UserError)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise UserError(f'{source} is not a trace: "format" is not "{FORMAT}"')
         if data.get("version") != VERSION:
-            raise UserError(f"{source} is a trace of version {data.get('version')}; this tinyllm reads version {VERSION}: record it again")
+            raise UserError(f"{source} is a trace of version {shown(data.get('version'))}; this tinyllm reads version {VERSION}: record it again")
         try:
+            check(data, Value)
             trace = cls(data["title"])
+            trace.loaded = True
             trace.root, trace.ops, trace.events = data["root"], data["ops"], data["events"]
             trace.values = [Value(**v) for v in data["values"]]
             trace.arrays = [decode_array(a) for a in data["arrays"]]

@@ -9,6 +9,7 @@ Changing the entry only where one operation reads it gives that operation's cont
 returns. And asking one operation for its own slopes writes a rule's sum out:  dx[i] = Σ_k g_k · ∂y_k/∂x_i.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from .arrays import Omitted, entry
 from .record import decode
 
 EPS = 1e-5          # the step of a central difference, as a share of the size of the numbers
+MOST = 1 << 24      # products in one einsum of a file
 WIDTH = 10          # so many times that for the difference of two widths, whose error is of order h⁴
 
 
@@ -51,8 +53,68 @@ def run(trace, value, changed=(), operands=None):
             precise(v)
         if isinstance(v, np.dtype) and v.kind == "f":
             settings[k] = np.dtype(np.float64)
-    with np.errstate(all="ignore"):
-        return np.asarray(primitive.forward(*arrays, **settings))
+    shape = tuple(trace.array(value).shape)
+    if trace.loaded:
+        _check_room(primitive, arrays, settings, shape)
+    try:
+        with np.errstate(all="ignore"):
+            result = np.asarray(primitive.forward(*arrays, **settings))
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise CannotReplay(f"{value.op} cannot be computed of what was recorded ({type(error).__name__}: {error})") from None
+    if result.shape != shape or result.dtype.kind not in "fiub":
+        raise CannotReplay(f"{value.op} gives {result.dtype} {result.shape}; {shape} was recorded")
+    return result
+
+
+def _check_room(primitive, arrays, settings, shape):
+    """CannotReplay unless an operation of a file, on the file's numbers, makes an array of the recorded shape and little else.
+
+    Kernels trust their callers with shapes and ids, so they are left alone.
+    """
+    if not primitive.__module__.startswith("tinyllm.ops"):
+        raise CannotReplay(f"{primitive.name} is a kernel, which is not run on the numbers of a file; trace with fused=False")
+    try:
+        shapes = [np.shape(a) for a in arrays]
+        size = SIZES[primitive.name](shapes, settings) if primitive.name in SIZES else (
+            math.prod(np.broadcast_shapes(*shapes)) if len(shapes) > 1 and primitive.variadic is None else 0)
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise CannotReplay(f"{primitive.name} cannot be computed of what was recorded ({type(error).__name__}: {error})") from None
+    if size > math.prod(shape):
+        raise CannotReplay(f"{primitive.name} of {', '.join(map(str, shapes))} would not give {shape}")
+
+
+def _matmul_size(shapes, settings):
+    a, b = shapes
+    return math.prod(np.broadcast_shapes(a[:-2], b[:-2])) * a[-2] * b[-1]
+
+
+def _pad_size(shapes, settings):
+    widths = np.broadcast_to(np.array(settings["width"], dtype=object), (len(shapes[0]), 2)).tolist()
+    return math.prod(n + abs(before) + abs(after) for n, (before, after) in zip(shapes[0], widths))
+
+
+def _getitem_size(shapes, settings):
+    """The joint shape of the index arrays times what one place gives; 0 for what is no larger than the operand."""
+    index = settings["index"] if isinstance(settings["index"], tuple) else (settings["index"],)
+    many = [x for x in index if isinstance(x, (np.ndarray, list))]
+    if not many:
+        return 0            # a view
+    one = tuple(np.asarray(x).reshape(-1)[:1].reshape((1,) * max(1, np.ndim(x))) if isinstance(x, (np.ndarray, list)) else x for x in index)
+    if any(np.asarray(x).dtype == bool for x in many):
+        return 0 if len(index) == 1 else math.inf       # a mask alone picks some of what is there
+    return math.prod(np.broadcast_shapes(*map(np.shape, many))) * np.empty(shapes[0], bool)[one].size
+
+
+def _take_size(shapes, settings):
+    axis = settings.get("axis")
+    return math.prod(shapes[1]) * (1 if axis is None else math.prod(shapes[0]) // max(1, shapes[0][axis]))
+
+
+# How many numbers an operation would make; where there is no entry, as many as its operands broadcast to.
+SIZES = {"matmul": _matmul_size, "pad": _pad_size, "getitem": _getitem_size, "take": _take_size,
+         "broadcast_to": lambda shapes, settings: math.prod(map(abs, settings["shape"])),
+         "take_along_axis": lambda shapes, settings: math.prod(shapes[1]), "scatter_add": lambda shapes, settings: math.prod(shapes[0]),
+         "einsum": lambda shapes, settings: 0 if math.prod(map(math.prod, shapes)) <= MOST else math.inf}
 
 
 def loss_with(trace, changed, first):
