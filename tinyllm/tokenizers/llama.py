@@ -28,9 +28,9 @@ class LlamaTokenizer(Tokenizer):
 
     def __init__(self, tokens, scores):
         tokens, scores = list(tokens), list(scores)
-        wrong = next((score for score in scores if type(score) not in (int, float) or not abs(score) < LARGEST_SCORE), None)
-        if wrong is not None:
-            raise TokenizerError(f"the score {shown(wrong)} is not a finite number")
+        wrong = [score for score in scores if not isinstance(score, (int, float, np.floating)) or not abs(score) < LARGEST_SCORE]
+        if wrong:
+            raise TokenizerError(f"the score {shown(wrong[0])} is not a finite number")
         scores = [float(score) for score in scores]
         if len(tokens) != len(scores):
             raise TokenizerError(f"{len(tokens)} tokens but {len(scores)} scores")
