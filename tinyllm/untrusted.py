@@ -22,6 +22,7 @@ from pathlib import Path
 DEPTH = 64
 CONTAINER, VALUE = 96, 56       # bytes that an object or a list takes, and a key or a value in it, with its place
 FREE = 64 << 20                 # bytes that the values of any file may take, however small it is
+LONGEST_NAME = 255              # bytes of a name in a directory
 LARGEST = 64 << 20              # bytes of a file of JSON, where its reader says nothing else
 
 _SHORT = reprlib.Repr()
@@ -132,7 +133,8 @@ def inside(directory, name, error):
     The cache of Hugging Face's hub is known: links in snapshots/REVISION lead to blobs beside snapshots.
     """
     directory = Path(directory)
-    if not isinstance(name, str) or name in ("", "..") or "\0" in name or name != os.path.basename(name):
+    if not isinstance(name, str) or name in ("", "..") or "\0" in name or name != os.path.basename(name) or (
+            len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME):
         raise error(f"{directory}: {shown(name)} is not the name of a file in this directory")
     path = directory / name
     if path.is_symlink():

@@ -20,6 +20,7 @@ import contextlib
 import faulthandler
 import io
 import json
+import os
 import random
 import resource
 import signal
@@ -43,6 +44,12 @@ SECONDS, CLOCK = 2.0, 20
 FREE, TIMES = 64 << 20, 4
 ADDRESS_SPACE = 16 << 30
 KINDS = ("crashes", "hangs", "memory", "believed")
+
+
+def scratch():
+    """A temporary directory, in memory where there is such a place: opening files is most of the work."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if os.access(memory, os.W_OK) else None)
 
 
 class Hang(BaseException):
@@ -137,7 +144,7 @@ class Fuzz:
 
 def in_process(name, start, stop, seed, progress=None):
     """`Fuzz.run` in a temporary directory."""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+    with scratch() as directory:
         return Fuzz(name, directory, seed).run(start, stop, progress)
 
 
@@ -145,7 +152,7 @@ def apart(name, files, seed):
     """The same in a process of its own, begun again behind the file if it dies."""
     total = None
     start = 0
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+    with scratch() as directory:
         progress = Path(directory, "progress")
         while start < files:
             command = [sys.executable, __file__, "--worker", name, str(start), str(files), str(seed), str(progress)]
@@ -188,7 +195,7 @@ def main():
         return 0
     names = args.only or list(fuzz_readers.READERS)
     if args.index is not None:
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+        with scratch() as directory:
             Fuzz(names[0], directory, args.seed).show(args.index)
         return 0
     print(f"{'reader':<14}{'files':>8}{'accepted':>10}" + "".join(f"{kind:>10}" for kind in KINDS) + f"{'peak MB':>9}{'seconds':>9}")

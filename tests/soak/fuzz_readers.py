@@ -26,7 +26,7 @@ from tinyllm.load import load
 from tinyllm.models import GPT, DeepSeek, DeepSeekConfig, GPTConfig, Llama, LlamaConfig
 from tinyllm.rl.pairs import read_pairs
 from tinyllm.stepper import Trace
-from tinyllm.stepper.page import page
+from tinyllm.stepper import page as pages
 from tinyllm.stepper.terminal import Stepper, play
 from tinyllm.stepper.trace import record
 from tinyllm.text import reading, tokens
@@ -391,7 +391,8 @@ def examples_files(directory):
 
 
 def traces(directory):
-    """A few operations, a softmax with an update, and an array that was left out."""
+    """A few operations, a softmax, an update, and an array that was left out."""
+    pages.SECONDS = 0.1         # for checks on a page, which are made until time is up
     def few():
         x, w = (tl.Tensor(np.arange(n, dtype=np.float64).reshape(shape) / 7, requires_grad=True, name=name) for n, shape, name in
                 ((6, (3, 2), "x"), (4, (2, 2), "w")))
@@ -416,7 +417,7 @@ def _seen(path):
     trace = Trace.load(path)
     text = trace.text()
     play(Stepper(trace), "nnnccefq", 80)
-    page(trace)
+    pages.page(trace)
     return text
 
 

@@ -86,7 +86,6 @@ def edited(rng, data):
             value = json.loads(lines[number])
         except ValueError:
             return data + rng.choice(TOKENS)
-    value = copy.deepcopy(value)
     box = [value]
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         _edit(rng, box)
