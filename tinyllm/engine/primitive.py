@@ -68,7 +68,7 @@ class Node:
     def release(self):
         """Let go of everything saved; a later backward through here raises."""
         release(self.saved)
-        self.saved = self.parents = None
+        self.saved = self.parents = self.attributes = None
 
     def __del__(self):
         if self.saved:

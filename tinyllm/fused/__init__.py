@@ -13,6 +13,7 @@ from .gelu import gelu
 from .latent_attention import latent, latent_attention
 from .layer_norm import layer_norm
 from .linear import linear
+from .linear_cross_entropy import linear_cross_entropy
 from .rms_norm import rms_norm
 from .rope import rope, rope_tables
 from .softmax import log_softmax, softmax

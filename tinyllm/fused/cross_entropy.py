@@ -91,18 +91,21 @@ def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
     """
     logits = logits if isinstance(logits, Tensor) else Tensor(logits)
     targets = as_array(targets)
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: targets of dtype {targets.dtype.name}; expected the integer id of the right "
-                        "token for each row of logits")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy: reduction={reduction!r}; expected 'mean', 'sum' or 'none'")
     if logits.ndim != targets.ndim + 1 or logits.shape[:-1] != targets.shape:
         raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}; expected logits (..., V) with one "
                          f"target for each row, that is targets {logits.shape[:-1]}")
-    vocabulary = logits.shape[-1]
+    check_targets("cross_entropy", targets, logits.shape[-1], ignore_index)
+    return CrossEntropy.apply(logits, targets, ignore_index=ignore_index, reduction=reduction)
+
+
+def check_targets(by, targets, vocabulary, ignore_index):
+    """TypeError unless `targets` are integers, ValueError if one is neither in the vocabulary nor the one that is ignored."""
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"{by}: targets of dtype {targets.dtype.name}; expected the integer id of the right token for each row of logits")
     wrong = ((targets < 0) | (targets >= vocabulary)) & (targets != ignore_index)
     if wrong.any():
         where = np.argwhere(wrong)[0].tolist()
-        raise ValueError(f"cross_entropy: target {targets[tuple(where)]} at {where}; the logits know ids 0 to {vocabulary - 1}, "
+        raise ValueError(f"{by}: target {targets[tuple(where)]} at {where}; the logits know ids 0 to {vocabulary - 1}, "
                          f"and {ignore_index} is the target that is ignored")
-    return CrossEntropy.apply(logits, targets, ignore_index=ignore_index, reduction=reduction)

@@ -1,6 +1,7 @@
 """What every language model here shares: checks, the loss, drawing text, and what a cache of it costs.
 
-A model gives `config` (a `Config`) and `forward(ids, cache=None)`, which turns whole numbers (B, T) into logits (B, T, V).
+A model gives `config` (a `Config`) and `forward(ids, cache=None)`, which turns whole numbers (B, T) into logits (B, T, V). If it
+gives `hidden(ids, cache=None)` instead, the vectors (B, T, C) that `unembed` makes logits of, `loss` does without the logits.
 `make_cache(batch, length, pad=None)` returns an empty cache of keys and values, whose `length` grows by T at each
 `forward(ids, cache=...)`.
 """
@@ -61,13 +62,25 @@ class Config:
 class LanguageModel(Module):
     """Base of GPT, Llama and DeepSeek: logits (B, T, V) for ids (B, T), and what follows from them."""
 
+    hidden = None       # or a method
+
+    def forward(self, ids, cache=None):
+        return self.unembed(self.hidden(ids, cache))
+
     def loss(self, ids, targets, ignore_index=-100):
         """Mean cross-entropy in nats of `targets` (B, T) given `ids` (B, T); a scalar Tensor.
 
         The caller shifts: `targets[:, t]` is the token that follows `ids[:, t]`. Targets equal to
         `ignore_index` do not count.
         """
-        return F.cross_entropy(self(ids), targets, ignore_index=ignore_index)
+        if self.hidden is None:
+            return F.cross_entropy(self(ids), targets, ignore_index=ignore_index)
+        return self.surprise(self.hidden(ids), targets, ignore_index)
+
+    def surprise(self, x, targets, ignore_index=-100):
+        """Mean cross-entropy of `targets` (...) given the vectors x (..., C) that the logits are made of."""
+        table = self.wte.weight if self.head is None else self.head.matrix()
+        return F.linear_cross_entropy(x, table, targets, ignore_index)
 
     def unembed(self, x):
         """Logits (..., V) of vectors x (..., C): by the head, or by the token table where the two are one."""

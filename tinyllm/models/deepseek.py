@@ -27,7 +27,6 @@ import numpy as np
 from .. import ops
 from ..errors import UserError
 from ..nn import Block, Dropout, Embedding, KVCache, LatentAttention, Linear, MoE, Module, ModuleList, RMSNorm, RotaryPositions, SwiGLU
-from ..nn import functional as F
 from ..nn import init, swiglu_width
 from ..nn.moe import SCORES
 from ..nn.positions import checked_scaling, magnitude
@@ -202,11 +201,11 @@ class DeepSeek(LanguageModel):
         self.mtp = ModuleList(FurtherToken(config, generator) for _ in range(config.mtp_depth))
         self.last = None        # (stream, targets, ignore_index) of the last loss in training, for the modules of `mtp`
 
-    def forward(self, ids, cache=None):
+    def hidden(self, ids, cache=None):
         stream = self._stream(ids, cache)                                       # (B, T, C)
         if self.training:
             self._forget()      # nobody asks for the balance of a forward without a loss, and keeping it keeps the graph
-        return self._logits(stream, self.norm)                                  # (B, T, V)
+        return self.norm(stream)                                                # (B, T, C)
 
     def _stream(self, ids, cache=None):
         """The residual stream (B, T, C) behind the last block."""
@@ -219,14 +218,11 @@ class DeepSeek(LanguageModel):
             cache.advance(ids.shape[1])
         return x
 
-    def _logits(self, stream, norm):
-        return self.unembed(norm(stream))
-
     def loss(self, ids, targets, ignore_index=-100):
         stream = self._stream(ids)
         if len(self.mtp) and self.training:
             self.last = stream, np.asarray(targets), ignore_index
-        return F.cross_entropy(self._logits(stream, self.norm), targets, ignore_index=ignore_index)
+        return self.surprise(self.norm(stream), targets, ignore_index)
 
     loss.__doc__ = LanguageModel.loss.__doc__
 
@@ -261,7 +257,7 @@ class DeepSeek(LanguageModel):
             row = self.wte(np.where(known == ignore_index, 0, known))           # (B, T', C)
             stream = module(stream, row, self.rotary.at(np.arange(known.shape[1]), stream.dtype))
             wanted = np.where(known == ignore_index, ignore_index, targets)
-            total = total + F.cross_entropy(self._logits(stream, module.norm), wanted, ignore_index=ignore_index)
+            total = total + self.surprise(module.norm(stream), wanted, ignore_index)
         return total * (self.config.mtp_weight / len(self.mtp))
 
     def _mixtures(self):

@@ -160,18 +160,19 @@ class GPT(LanguageModel):
         self.head = None if config.tied else Linear(C, V, bias=False, std=std, generator=generator)
 
     def forward(self, ids, cache=None):
-        ids = self.checked(ids, cache)
-        if (logits := one_token(self, ids, cache)) is not None:
+        if (logits := one_token(self, self.checked(ids, cache), cache)) is not None:
             return logits                                               # the same, compiled for one token
+        return super().forward(ids, cache)                              # (B, T, V)
+
+    def hidden(self, ids, cache=None):
+        ids = self.checked(ids, cache)
         x = self.wte(ids) + self.wpe(positions(ids, cache))             # (B, T, C) + (T, C)
         x = self.dropout(x)                                             # (B, T, C)
         for block in self.blocks:
             x = block(x, cache)                                         # (B, T, C)
         if cache is not None:
             cache.advance(ids.shape[1])
-        if self.norm is not None:
-            x = self.norm(x)                                            # (B, T, C)
-        return self.unembed(x)                                          # (B, T, V)
+        return x if self.norm is None else self.norm(x)                 # (B, T, C)
 
     def make_cache(self, batch, length, pad=None):
         """An empty key/value cache for `batch` rows of at most `length` positions; banded layers keep a ring."""

@@ -163,16 +163,19 @@ class Llama(LanguageModel):
         self.head = None if config.tied else Linear(C, V, bias=False, std=std, generator=generator)
 
     def forward(self, ids, cache=None):
-        ids = self.checked(ids, cache)
-        if (logits := one_token(self, ids, cache)) is not None:
+        if (logits := one_token(self, self.checked(ids, cache), cache)) is not None:
             return logits                                                   # the same, compiled for one token
+        return super().forward(ids, cache)                                  # (B, T, V)
+
+    def hidden(self, ids, cache=None):
+        ids = self.checked(ids, cache)
         x = self.dropout(self.wte(ids))                                     # (B, T, C)
         rotation = self.rotary.at(positions(ids, cache), x.dtype)
         for block in self.blocks:
             x = block(x, cache, rotation)                                   # (B, T, C)
         if cache is not None:
             cache.advance(ids.shape[1])
-        return self.unembed(self.norm(x))                                   # (B, T, V)
+        return self.norm(x)                                                 # (B, T, C)
 
     def make_cache(self, batch, length, pad=None):
         """An empty key/value cache for `batch` rows of at most `length` positions; layers with a window keep a ring."""

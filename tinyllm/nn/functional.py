@@ -7,7 +7,7 @@
 """
 
 from ..fused import (attention, cross_entropy, dropout, embedding, experts, gelu, keep_mask, latent, latent_attention, layer_norm, linear,
-                     log_softmax, rms_norm, rope, rope_tables, self_attention, silu, softmax, swiglu)
+                     linear_cross_entropy, log_softmax, rms_norm, rope, rope_tables, self_attention, silu, softmax, swiglu)
 from ..ops import relu, sigmoid, tanh
 
 
