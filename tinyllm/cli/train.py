@@ -89,12 +89,14 @@ def run(args):
         set_num_threads(ranks.cores if args.threads is None else args.threads)
         if not ranks.first:
             session = Session.follow(ranks)
+            ranks.meet()        # when the kernels are compiled
             session.trainer.fit()
             session.final_loss()
             return
         with _new(args, ranks) if args.resume is None else _resumed(args, ranks) as session:
             _introduce(session)
             compile_kernels(session.model, session.config.shards)
+            ranks.meet()
             session.trainer.fit(profile_run if args.profile else None)
             report = write_report(session.run.path)
             if session.config.overfit_batch:

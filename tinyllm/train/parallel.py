@@ -18,6 +18,9 @@ ranks, and may be resumed on another number. Only the order in which the shards'
 of two ranks has one shard there is but one order (a + b = b + a) and the run has the same bits as on one process;
 otherwise it is the same up to rounding.
 
+Nobody spins. MPI's own waiting keeps a core busy; on a machine with more processes than cores those who wait would take the
+time of those they wait for. So exchanges are started, and asked after until they are over, with a little sleep in between.
+
 Nobody is left waiting. Before each exchange every rank says how it is; if one has failed, all of them leave there, and
 the one that failed says why. A wish to stop (Ctrl-C, SIGTERM, on any rank) is exchanged after each step.
 """
@@ -25,6 +28,7 @@ the one that failed says why. A wish to stop (Ctrl-C, SIGTERM, on any rank) is e
 import json
 import os
 import sys
+import time
 import zlib
 
 import numpy as np
@@ -37,6 +41,8 @@ SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 FAILED = 10             # what a rank says before an exchange: 0 or 1 (a wish to stop), or this plus its exit code
+NAP = 1e-4              # seconds between two looks at an exchange that takes longer than AWAKE looks
+AWAKE = 50
 LONGEST = 4096          # bytes of a rank's message to the others
 _ARRAY = "array \0"     # stands for an array in JSON; no other key has this name
 
@@ -79,6 +85,9 @@ class Alone:
 
     def __exit__(self, *exception):
         """Nobody has to be told."""
+
+    def meet(self):
+        """Wait here until all ranks have come."""
 
     def same(self, make):
         """What `make()` returns on rank 0, on every rank: JSON's kinds and arrays."""
@@ -140,14 +149,23 @@ class Team(Alone):
             print(f"tinyllm: process {self.rank + 1} of {self.size}: {error or broken}", file=sys.stderr, flush=True)
             self.comm.Abort(1)
 
+    def _finish(self, exchange):
+        looks = 0
+        while not exchange.Test():
+            time.sleep(0 if looks < AWAKE else NAP)
+            looks += 1
+
     def _ask(self, mine):
         """What all ranks say, `mine` being this one's word; Elsewhere if one of them has failed."""
         words = np.empty(self.size, np.int8)
-        self.comm.Allgather(np.array([mine], np.int8), words)
+        self._finish(self.comm.Iallgather(np.array([mine], np.int8), words))
         for rank, word in enumerate(words.tolist()):
             if word >= FAILED:
                 raise Elsewhere(rank, word - FAILED)
         return words
+
+    def meet(self):
+        self._ask(0)
 
     def same(self, make):
         value = make() if self.first else None
@@ -167,13 +185,13 @@ class Team(Alone):
 
         text = bytearray(json.dumps(value, default=described).encode())
         length = np.array([len(text)])
-        self.comm.Bcast(length)
+        self._finish(self.comm.Ibcast(length))
         text = text if self.first else bytearray(int(length[0]))
-        self.comm.Bcast(text)
+        self._finish(self.comm.Ibcast(text))
         if not self.first:
             value = json.loads(text, object_hook=received)
         for array in arrays:
-            self.comm.Bcast(array.reshape(-1).view(np.uint8))
+            self._finish(self.comm.Ibcast(array.reshape(-1).view(np.uint8)))
         return value
 
     def any(self, flag):
@@ -181,12 +199,12 @@ class Team(Alone):
 
     def sum(self, array):
         self._ask(0)
-        self.comm.Allreduce(self.mpi.IN_PLACE, array)
+        self._finish(self.comm.Iallreduce(self.mpi.IN_PLACE, array))
 
     def gather(self, text):
         rows = np.empty((self.size, LONGEST), np.uint8)
         self._ask(0)
-        self.comm.Allgather(np.frombuffer(text.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8), rows)
+        self._finish(self.comm.Iallgather(np.frombuffer(text.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8), rows))
         return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]
 
     def add_up(self, shards, losses):
@@ -201,12 +219,12 @@ class Team(Alone):
             p.grad = p.buffer if there else None
         for mixture in mixtures:
             mixture.load[:], loads = loads[:mixture.load.size], loads[mixture.load.size:]
-        self.comm.Allreduce(self.mpi.IN_PLACE, flat.grad)
+        self._finish(self.comm.Iallreduce(self.mpi.IN_PLACE, flat.grad))
         return losses.tolist()
 
     def check_equal(self, array, name):
         digests = np.empty(self.size, np.int64)
         self._ask(0)
-        self.comm.Allgather(np.array([zlib.crc32(array)]), digests)
+        self._finish(self.comm.Iallgather(np.array([zlib.crc32(array)]), digests))
         if len(set(digests.tolist())) > 1:
             raise WorkError(f"{name} are no longer the same in all {self.size} processes: the machines or their libraries compute differently")
