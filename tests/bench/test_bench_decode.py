@@ -4,22 +4,35 @@ import sys
 
 import pytest
 
+import tinyllm as tl
 from tinyllm.bench import decode
 
 
-def test_the_small_model_can_be_raced(monkeypatch):
-    monkeypatch.setitem(decode.CONFIGS, "260K", ("stories260k", 4))
+def test_a_small_model_can_be_raced(monkeypatch):
+    monkeypatch.setitem(decode.CONFIGS, "260K", ("stories260k", 4, 1, ("step", "int8", "generate", "sample", "torch", "llama2.c")))
     rows = decode.run(("260K",), rounds=1, torch=False, program="")
-    assert [row["contender"] for row in rows] == ["model", "generate"] and rows[0]["ratio"] == 1
-    assert rows[1]["ratio"] == pytest.approx(rows[0]["tokens_per_second"] / rows[1]["tokens_per_second"])
-    assert len(decode.table(rows).splitlines()) >= 3
+    assert [row["contender"] for row in rows] == ["step", "int8", "generate", "sample"] and rows[0]["ratio"] == 1
+    assert rows[2]["ratio"] == pytest.approx(rows[0]["tokens_per_second"] / rows[2]["tokens_per_second"])
+    assert len(decode.table(rows).splitlines()) >= 5
+
+
+def test_what_the_program_is_given_are_the_weights_and_a_vocabulary(tmp_path):
+    decode.write_weights("stories260k", tmp_path / "weights.bin")
+    model, tokenizer = tl.load(tmp_path / "weights.bin")
+    own, other = (dict(m.named_parameters()) for m in (decode.build("stories260k"), model))
+    assert all((own[name].numpy() == other[name].numpy()).all() for name in own) and tokenizer.vocab_size == 512
+
+
+def test_no_text_ends_early():
+    drawn = decode.build("stories260k").generate([decode.BEGIN], 100, temperature=0)
+    assert decode.BEGIN not in drawn[1:]
 
 
 def test_a_program_is_believed_what_it_says_of_its_speed(tmp_path):
     program = tmp_path / "run"
     program.write_text(f"#!{sys.executable}\nimport sys\nprint('achieved tok/s: 250.0', file=sys.stderr)\n")
     program.chmod(0o755)
-    assert decode.llama2c("", "", 50, str(program))() == {"seconds": 0.2}
+    assert decode.llama2c("", "weights.bin", 50, str(program))()["seconds"] == 0.2
     program.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no such file')\n")
     with pytest.raises(RuntimeError, match="no such file"):
-        decode.llama2c("", "", 50, str(program))
+        decode.llama2c("", "weights.bin", 50, str(program))

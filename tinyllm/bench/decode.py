@@ -1,16 +1,21 @@
-"""Drawing text token by token, one row, greedily, with a cache: tokens a second.
+"""Drawing text token by token, one row, with a cache: tokens a second.
 
-    260K    the sizes of llama2.c's stories260K: 5 layers, 8 heads, 4 key/value heads, width 64, vocabulary 512
-    15M     those of stories15M: 6 layers, 6 heads, width 288, vocabulary 32000
+    260K       the sizes of llama2.c's stories260K: 5 layers, 8 heads, 4 key/value heads, width 64, vocabulary 512
+    15M        those of stories15M: 6 layers, 6 heads, width 288, vocabulary 32000
+    GPT        GPT-2's small one, 124M: 12 layers, 12 heads, width 768, vocabulary 50257
+    110M       the sizes of stories110M: 12 layers, 12 heads, width 768, vocabulary 32000
+    15M-T2, 110M-T2     on two threads; all others are on one
 
-Weights are random, for speed does not depend on them. `model` is the model's own step; `generate` what `model.generate`
-makes of it, with its choice of each token. Contenders are the same Llama in PyTorch with a cache, where PyTorch is
-installed, and llama2.c's own program where $LLAMA2C_RUN names it (it is given the weights in its own format).
+Weights are random, for speed does not depend on them. `step` is the model's compiled step and the likeliest token; `generate` the
+same from `model.generate`; `sample` draws at temperature 0.8 from the 40 best tokens that make up 0.9 of the probability; `int8` is
+`step` with weights of 8 bits. The others are the same Llama in PyTorch with a cache, where PyTorch is installed, and llama2.c's own
+program where $LLAMA2C_RUN names it (it is given the same weights in its own format).
 """
 
 import importlib.util
 import os
 import re
+import resource
 import subprocess
 import tempfile
 import time
@@ -20,103 +25,130 @@ import numpy as np
 
 from . import _contest
 
-CONFIGS = {"260K": ("stories260k", 200), "15M": ("stories15m", 60)}     # preset, tokens a turn
+OWN, WIDE = ("step", "generate", "sample", "torch", "llama2.c"), ("step", "int8")
+CONFIGS = {     # preset, tokens a turn, threads, who takes part
+    "260K": ("stories260k", 500, 1, OWN), "15M": ("stories15m", 100, 1, OWN), "15M-T2": ("stories15m", 100, 2, ("step", "torch")),
+    "GPT": ("gpt2", 30, 1, WIDE), "110M": ("stories110m", 30, 1, WIDE), "110M-T2": ("stories110m", 30, 2, WIDE),
+}
+BEGIN = 1       # the token that begins a text, by which llama2.c's program also knows that one has ended
 
 
-def run(names=("260K", "15M"), rounds=7, torch=None, program=None):
-    """Rows of {config, contender, tokens_per_second, gigabytes_per_second, ratio, note}, on one thread.
+def run(names=tuple(CONFIGS), rounds=7, torch=None, program=None):
+    """Rows of {config, contender, tokens_per_second, gigabytes_per_second, ratio, note}.
 
     `ratio` is how many times as long the contender takes as the first one; `program`: llama2.c's (None: $LLAMA2C_RUN).
     """
     torch = importlib.util.find_spec("torch") is not None if torch is None else torch
     program = program or os.environ.get("LLAMA2C_RUN")
+    absent = {"torch": not torch, "llama2.c": not program}
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        for name in names:
-            preset, count = CONFIGS[name]
-            path = str(Path(place, f"{preset}.bin"))
-            numbers = write_weights(preset, path)
-            makers = {"model": ("stepper", {}), "generate": ("generator", {})}
-            makers |= {"torch": ("torch_stepper", {})} if torch else {}
-            makers |= {"llama2.c": ("llama2c", {"program": program})} if program else {}
-            contenders = {who: _contest.Contender(__name__, function, {"OMP_NUM_THREADS": "1"}, preset=preset, path=path, count=count, **more)
-                          for who, (function, more) in makers.items()}
+    for name in names:
+        preset, count, threads, who = CONFIGS[name]
+        with tempfile.TemporaryDirectory() as place:
+            path = str(Path(place, "weights.bin"))
+            if program and "llama2.c" in who:
+                write_weights(preset, path)
+            contenders = {}
+            for contender in who:
+                if not absent.get(contender):
+                    function, more = MAKERS[contender]
+                    more = {**more, "program": program, "path": path} if contender == "llama2.c" else {**more, "threads": threads}
+                    contenders[contender] = _contest.Contender(__name__, function, {"OMP_NUM_THREADS": str(threads)}, preset=preset, count=count,
+                                                               **more)
             turns, told = _contest.contest(contenders, rounds)
-            for who, results in turns.items():
-                seconds = _contest.median(results) / count
-                rows.append({"config": name, "contender": who, "tokens_per_second": 1 / seconds,
-                             "gigabytes_per_second": 4e-9 * numbers / seconds, "ratio": _contest.ratio(results, turns["model"]),
-                             "note": _contest.note(told)})
+        for contender, results in turns.items():
+            seconds = _contest.median(results) / count
+            rows.append({"config": name, "contender": contender, "tokens_per_second": 1 / seconds,
+                         "gigabytes_per_second": read_bytes(preset, contender == "int8") / seconds / 1e9,
+                         "ratio": _contest.ratio(results, turns["step"]), "note": _contest.note(told)})
     return rows
 
 
 def table(rows):
     """The rows of `run` as text.
 
-    >>> print(table([{"config": "260K", "contender": "model", "tokens_per_second": 9000.0, "gigabytes_per_second": 9.4, "ratio": 1.0,
+    >>> print(table([{"config": "260K", "contender": "step", "tokens_per_second": 9000.0, "gigabytes_per_second": 9.4, "ratio": 1.0,
     ...               "note": ""}]))
-    decode contender    tokens/s   GB/s  ratio
-    260K   model            9000    9.4   1.00
+    decode  contender    tokens/s   GB/s  ratio
+    260K    step             9000    9.4   1.00
     """
-    lines = ["decode contender    tokens/s   GB/s  ratio"]
+    lines = ["decode  contender    tokens/s   GB/s  ratio"]
     for row in rows:
-        lines.append(f"{row['config']:<6} {row['contender']:<10} {row['tokens_per_second']:10.0f} {row['gigabytes_per_second']:6.1f} "
+        lines.append(f"{row['config']:<7} {row['contender']:<10} {row['tokens_per_second']:10.0f} {row['gigabytes_per_second']:6.1f} "
                      f"{row['ratio']:6.2f}")
     lines.extend(dict.fromkeys(f"{row['config']}: {row['note']}" for row in rows if row["note"]))
     return "\n".join(lines)
 
 
-def build(preset):
-    """The model, its weights drawn from seed 0."""
+def config_of(preset):
+    """The configuration, of a text that never ends."""
+    from ..models import GPTConfig, LlamaConfig
+    family = GPTConfig if preset in GPTConfig.presets else LlamaConfig
+    return family.preset(preset, eos_token_id=None, dropout=0.0)
+
+
+def build(preset, int8=False):
+    """The model, its weights drawn from seed 0; the row of BEGIN is 0, which cannot be the likeliest token and end the text."""
     from ..engine.random import manual_seed
-    from ..models import Llama, LlamaConfig
+    from ..models import GPT, GPTConfig, Llama
+    from ..weights.int8 import quantized
     manual_seed(0)
-    return Llama(LlamaConfig.preset(preset, eos_token_id=None)).eval()
+    config = config_of(preset)
+    model = (GPT if isinstance(config, GPTConfig) else Llama)(config).eval()
+    model.wte.weight.data[BEGIN] = 0
+    return quantized(model) if int8 else model
+
+
+def read_bytes(preset, int8):
+    """Bytes of weights that a token reads: all but the rows of the tables that it does not look up."""
+    config = config_of(preset)
+    numbers = config.num_params() - (config.block_size * config.n_embd if hasattr(config, "norm_first") else 0)
+    return numbers * (1 + 4 / 64 if int8 else 4)
 
 
 def write_weights(preset, path):
-    """Write the model in llama2.c's format; how many numbers a token reads."""
-    from ..weights.llama2c import save
+    """Write the model and a vocabulary in llama2.c's formats, as `path` and, beside it, tokenizer.bin."""
+    from ..tokenizers.llama import LlamaTokenizer
+    from ..weights.llama2c import save, save_tokenizer
     model = build(preset)
     save(model, path)
-    return model.num_params()
+    words = [b"word%d" % n for n in range(model.config.vocab_size)]
+    save_tokenizer(LlamaTokenizer(words, [0.0] * len(words)), Path(path).with_name("tokenizer.bin"))
 
 
-def stepper(preset, path, count):
-    """A turn is `count` forward steps, each with the likeliest token."""
-    from ..engine import no_grad
+def stepper(preset, count, threads, int8=False):
+    """A turn is `count` compiled steps, each with the likeliest token."""
     from ..engine.threads import set_num_threads
-    set_num_threads(1)
-    model = build(preset)
+    set_num_threads(threads)
+    model = build(preset, int8)
 
     def turn():
-        cache, ids = model.make_cache(1, count), np.array([[1]])
-        with no_grad():
-            for _ in range(count):
-                ids[0, 0] = model(ids, cache=cache).numpy().argmax()
+        step, token = model.step(model.make_cache(1, count)), BEGIN
+        for _ in range(count):
+            token = step(token).argmax()
 
     turn()
     return turn
 
 
-def generator(preset, path, count):
+def generator(preset, count, threads, **options):
     """A turn is one call of `generate`."""
     from ..engine.threads import set_num_threads
-    set_num_threads(1)
+    set_num_threads(threads)
     model = build(preset)
 
     def turn():
-        model.generate(np.array([1]), count, temperature=0.0)
+        model.generate(np.array([BEGIN]), count, seed=0, **options)
 
     turn()
     return turn
 
 
-def torch_stepper(preset, path, count):
+def torch_stepper(preset, count, threads):
     """The same Llama in PyTorch, keys and values written into a cache that is allocated once."""
     import torch
     from torch.nn import functional as F
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     model = build(preset)
     config, state = model.config, {name: torch.from_numpy(x.copy()) for name, x in model.state_dict().items()}
     H, K, D = config.n_head, config.n_kv_head, config.head_dim
@@ -131,7 +163,7 @@ def torch_stepper(preset, path, count):
 
     def turn():
         keys, values = torch.zeros(2, config.n_layer, K, count, D)
-        token = torch.tensor(1)
+        token = torch.tensor(BEGIN)
         with torch.inference_mode():
             for at in range(count):
                 x = state["wte.weight"][token]
@@ -152,15 +184,29 @@ def torch_stepper(preset, path, count):
 
 
 def llama2c(preset, path, count, program):
-    """llama2.c's program, greedy; its own figure of tokens a second, which leaves loading out."""
+    """llama2.c's program, greedy; its own figure of tokens a second, which leaves loading and the first token out."""
     def turn():
-        began = time.perf_counter()
-        told = subprocess.run([program, path, "-t", "0", "-n", str(count), "-z", str(Path(program).with_name("tok.bin"))],
-                              capture_output=True, text=True)
+        began, busy, own = time.perf_counter(), _contest.busy_seconds(), child_seconds()
+        told = subprocess.run([program, path, "-t", "0", "-n", str(count), "-z", str(Path(path).with_name("tokenizer.bin"))],
+                              capture_output=True, text=True, errors="replace")
+        passed = time.perf_counter() - began
         rate = re.search(r"achieved tok/s: ([0-9.]+)", told.stderr)
         if rate is None:
-            raise RuntimeError(f"{program} said nothing of its speed after {time.perf_counter() - began:.1f} s: {told.stderr[-300:]}")
-        return {"seconds": count / float(rate[1])}
+            raise RuntimeError(f"{program} said nothing of its speed after {passed:.1f} s: {told.stderr[-300:]}")
+        others = _contest.busy_seconds() - busy - (child_seconds() - own)
+        return {"seconds": count / float(rate[1]), "foreign": max(0.0, others) / (passed * (os.cpu_count() or 1))}
 
     turn()
     return turn
+
+
+def child_seconds():
+    """Processor time of the programs this one has run."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+MAKERS = {      # contender: the function that makes its turn, and arguments
+    "step": ("stepper", {}), "int8": ("stepper", {"int8": True}), "generate": ("generator", {"temperature": 0.0}),
+    "sample": ("generator", {"temperature": 0.8, "top_k": 40, "top_p": 0.9}), "torch": ("torch_stepper", {}), "llama2.c": ("llama2c", {}),
+}
