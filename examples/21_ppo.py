@@ -149,20 +149,12 @@ tl.rl.warm_start(start, task, tokenizer, until=0.1, out=io.StringIO())
 steps = 2 if quick else 60
 
 
-class Watched(tl.rl.PPO):
-    """PPO that keeps the numbers of its steps."""
-
-    def iteration(self):
-        record = super().iteration()
-        self.steps_seen = [*getattr(self, "steps_seen", []), record]
-        return record
-
-
 def learn(**options):
+    """PPO from the start; `tl.rl.watched` keeps the numbers of its steps and its evaluations."""
     config = tl.rl.PPOConfig(**{"steps": steps, "episodes": 128, "value_warmup": 1 if quick else 8, "eval_every": steps, "until": 1.0, **options})
-    trainer = Watched(copy.deepcopy(start), task, tokenizer, config, out=io.StringIO())
-    before = trainer.evaluate()
-    return trainer, before, trainer.fit()
+    trainer = tl.rl.watched(tl.rl.PPO)(copy.deepcopy(start), task, tokenizer, config, out=io.StringIO())
+    trainer.fit()
+    return trainer
 
 
 eager = {"epochs": 2 if quick else 8, "kl_stop": 1e9}               # eight passes over each batch, and nothing else to hold them back
@@ -170,8 +162,9 @@ ways = {"as PPO is": {}, "a high price on KL": {"kl_coef": 0.3}, "8 passes": eag
 trainers = {}
 print(f"\n{'':20}{'sampled':>18}{'greedy':>18}{'KL':>7}{'clipped':>9}")
 for name, options in ways.items():
-    trainers[name], before, after = learn(**options)
-    stopped = np.mean([record["clip_fraction"] for record in trainers[name].steps_seen if "clip_fraction" in record])
+    trainers[name] = learn(**options)
+    before, after = trainers[name].points
+    stopped = np.mean([record["clip_fraction"] for record in trainers[name].records if "clip_fraction" in record])
     print(f"{name:20}{before['accuracy']:>8.1%} -> {after['accuracy']:.1%}{before['greedy']:>8.1%} -> {after['greedy']:.1%}"
           f"{after['kl']:>7.2f}{stopped:>9.1%}")
 
@@ -182,7 +175,7 @@ for name, options in ways.items():
 # %%
 def line(trainer, name, over=5):
     """(step, mean of a number over the last steps); steps that do not have it are left out."""
-    pairs = [(step, record[name]) for step, record in enumerate(trainer.steps_seen, 1) if name in record]
+    pairs = [(step, record[name]) for step, record in enumerate(trainer.records, 1) if name in record]
     steps, values = zip(*pairs)
     over = min(over, len(values))
     return steps[over - 1:], np.convolve(values, np.full(over, 1 / over), "valid")

@@ -116,33 +116,13 @@ tokenizer = tl.rl.task_tokenizer(task)
 start = tl.rl.fresh_model(task, tokenizer)
 tl.rl.warm_start(start, task, tokenizer, until=0.1, out=io.StringIO())
 
-
-class Watched(tl.rl.GRPO):
-    """GRPO that keeps the numbers of its steps and of its evaluations."""
-
-    def iteration(self):
-        record = super().iteration()
-        self.steps_seen = [*getattr(self, "steps_seen", []), record]
-        return record
-
-    def evaluate(self):
-        record = super().evaluate()
-        self.points = [*getattr(self, "points", []), (self.step, record)]
-        return record
-
-
-def learn(**options):
-    config = tl.rl.GRPOConfig(steps=2 if quick else 400, prompts=16, eval_every=1 if quick else 40, until=1.0, **options)
-    trainer = Watched(copy.deepcopy(start), task, tokenizer, config, out=io.StringIO())
-    trainer.fit()
-    return trainer
-
-
-trainer = learn()
+config = tl.rl.GRPOConfig(steps=2 if quick else 400, prompts=16, eval_every=1 if quick else 40, until=1.0)
+trainer = tl.rl.watched(tl.rl.GRPO)(copy.deepcopy(start), task, tokenizer, config, out=io.StringIO())      # keeps its numbers
+last = trainer.fit()
 print(f"\n{start.num_params():,} parameters; held-out prompts\n{'step':>5}{'sampled':>9}{'greedy':>8}{'KL':>7}{'entropy':>9}")
-for step, record in trainer.points:
-    print(f"{step:>5}{record['accuracy']:>9.1%}{record['greedy']:>8.1%}{max(record['kl'], 0):>7.2f}{record['entropy']:>9.3f}")
-for prompt, text, reward in trainer.points[-1][1]["samples"][:4]:
+for record in trainer.points:
+    print(f"{record['step']:>5}{record['accuracy']:>9.1%}{record['greedy']:>8.1%}{max(record['kl'], 0):>7.2f}{record['entropy']:>9.3f}")
+for prompt, text, reward in last["samples"][:4]:
     print(f"  {prompt}{text}   reward {reward:g}")
 
 # %% [markdown]
@@ -154,11 +134,11 @@ def smooth(name, records, over=10):
     return [np.mean(values[max(0, i - over + 1):i + 1]) for i in range(len(values))]
 
 
-held = lambda name: ([step for step, _ in trainer.points], [record[name] for _, record in trainer.points])
+held = lambda name: tuple(zip(*((point["step"], point[name]) for point in trainer.points)))
 drawing.save("out/22_grpo.html", drawing.page(
     f"GRPO on sorting {task.difficulty} digits",
     drawing.curves({"sampled": held("accuracy"), "greedy": held("greedy")}, "held out: share of right answers", x_label="step"),
-    drawing.curves({"reward": smooth("reward", trainer.steps_seen), "groups that teach nothing": smooth("no_signal", trainer.steps_seen)},
+    drawing.curves({"reward": smooth("reward", trainer.records), "groups that teach nothing": smooth("no_signal", trainer.records)},
                    "training: mean over ten steps", x_label="step"),
     drawing.curves({"entropy": held("entropy")}, "entropy, nats a token", x_label="step"),
     drawing.curves({"KL": held("kl")}, "KL to the start, nats a completion", x_label="step")))

@@ -17,6 +17,7 @@ from .logps import completion_logps, completion_mask, entropy, last_index, token
 from .losses import aggregate, grpo_loss, ppo_loss, reinforce_loss, value_loss
 from .preference import dpo_loss, kto_loss, orpo_loss, simpo_loss
 from .rewards import Normaliser, accuracy, calibration, last_token_scores, ranking_loss, reward_loss
+from .compare import watched
 from .dpo import DPO, DPOConfig
 from .exact import Tabular, enumerate
 from .explain import explain_token

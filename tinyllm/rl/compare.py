@@ -79,17 +79,28 @@ def _reward_model(model, records, task, tokenizer, seed, out):
 
 
 def watched(trainer):
-    """A trainer that keeps (KL, true reward, learnt score) of each evaluation in `points`."""
+    """A trainer's class that keeps its numbers: those of each step in `records`, those of each evaluation in `points`.
+
+    A point has the step, the KL to the start, rewards and accuracies on held-out prompts, and the score that a learnt reward gives there.
+    """
     class Watching(trainer):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.records, self.points = [], []
+
+        def iteration(self):
+            self.records.append(record := super().iteration())
+            return record
+
         def evaluate(self):
             record = super().evaluate()
-            point = {"step": self.step, "kl": record["kl"], "reward": record["reward"], "accuracy": record["accuracy"]}
+            point = {"step": self.step, **{name: record[name] for name in ("kl", "reward", "accuracy", "greedy", "entropy")}}
             if "reward" in self.modules:
                 prompts = Prompts(self.task).draw(self.config.eval_prompts, Generator(1), held_out=True)
                 rollout = sample(self.model, self.tokenizer, prompts, 1, self.task.max_new_tokens, Generator(2))
                 with no_grad():
                     point["score"] = float(np.mean(self.normaliser(self.modules["reward"].score(rollout).numpy())))
-            self.points = [*getattr(self, "points", []), point]
+            self.points.append(point)
             return record
     return Watching
 
