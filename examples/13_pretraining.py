@@ -35,8 +35,10 @@ by_hand = -np.log((np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[np.ar
 assert math.isclose(tl.F.cross_entropy(tl.Tensor(logits), np.arange(8)).item(), by_hand, rel_tol=1e-6)
 
 q = np.linspace(0.02, 1, 99)
-drawing.save("out/13_minus_log_p.svg", drawing.curves({"-log p": (q, -np.log(q)), "1 / p, how hard it pulls": (q, 1 / q)},
-                                                      "the loss of one token and the size of its gradient", log="y", x_label="p of the right token"))
+drawing.save("out/13_minus_log_p.html", drawing.page(
+    "The loss of one token", "A token that the model thought unlikely costs much, and pulls hard: the gradient of -log p is -1 / p.",
+    drawing.curves({"-log p": (q, -np.log(q))}, "loss", x_label="p of the right token", y_label="nats"),
+    drawing.curves({"1 / p": (q, 1 / q)}, "size of its gradient", x_label="p of the right token")))
 
 # %% [markdown]
 # ## The text, cut in two

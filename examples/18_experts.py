@@ -129,9 +129,9 @@ last = {name: past[-1][1] for name, past in history.items()}
 assert quick or last["bias"].max() < last["no rule"].max() and last["balance loss"].max() < last["no rule"].max()
 
 # %% [markdown]
-# Without a rule one expert does nearly half of the work, which is as much as it can get with two for each token, and
-# some do none: weights paid for and not used. The bias evens the load and takes nothing from the loss; the balance loss
-# does it by pulling at the scores themselves, and pays.
+# Without a rule one expert does a third of the work or more (half is the most it can get, with two for each token), and
+# some do next to none: weights paid for and not used. The bias evens the load and takes nothing from the loss; the
+# balance loss does it by pulling at the scores themselves, and pays.
 #
 # ## What have they become good at?
 #
