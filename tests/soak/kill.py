@@ -130,9 +130,16 @@ def moments(count, seed, say):
             whole[kind] = finished(words, f"whole-{kind}"), time.perf_counter() - began
         expected, seconds = whole[kind]
         run, killed = f"killed-{number}", 0
-        for _ in range(rng.randint(1, 4)):
+        times = rng.randint(1, 4)
+        while killed < times:
             attempt = Attempt(going_on(words, run), threads=rng.randint(1, 2), fresh=fresh)
-            killed += attempt.kill_after(rng.uniform(0, seconds) + (fresh and rng.uniform(0.3, 1)))
+            if attempt.kill_after(rng.uniform(0, seconds) + (fresh and rng.uniform(0.3, 1))):
+                killed += 1
+            elif killed:
+                break                   # it was too fast, and has ended
+            else:
+                shutil.rmtree(run)
+                seconds /= 2
         wrong = difference(finished(words, run, threads=rng.randint(1, 2), fresh=fresh), expected)
         right, kills = right + (wrong is None), kills + killed
         say(f"run {number + 1}/{count}: {kind}{', fresh processes' if fresh else ''}, killed {killed} times: {wrong or 'equal'}")

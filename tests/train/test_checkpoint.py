@@ -95,3 +95,34 @@ def test_a_write_that_fails_keeps_the_old_checkpoint(checkpoints, monkeypatch):
 def test_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint 'best'"):
         Checkpoints(tmp_path).load("best")
+
+
+def test_a_file_that_a_checkpoint_names_is_never_written_to(checkpoints):
+    """Another machine, set back to step 4, comes to a step 5 that differs in the last bits."""
+    before = {path.name: path.read_bytes() for path in checkpoints.directory.iterdir()}
+    other = {"model": {"w": ARRAYS["model"]["w"] + np.float32(1e-7)}, "optimizer": ARRAYS["optimizer"]}
+    checkpoints.save("best", 5, other, {})
+    assert {name: (checkpoints.directory / name).read_bytes() for name in before} == before
+    assert checkpoints.load("best")[1]["model"]["w"][0] == np.float32(1e-7) and checkpoints.load("last")[1]["model"]["w"][0] == 0
+    assert names(checkpoints) == ["000005.model.2.safetensors", "000005.model.safetensors", "000005.optimizer.safetensors", "best.json", "last.json"]
+    checkpoints.save("last", 5, other, {})
+    assert names(checkpoints) == ["000005.model.2.safetensors", "000005.optimizer.safetensors", "best.json", "last.json"]
+
+
+def test_a_damaged_file_is_not_shared(checkpoints):
+    path = checkpoints.directory / "000005.model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"\7")
+    checkpoints.save("best", 5, {"model": ARRAYS["model"]}, {})
+    assert checkpoints.load("best")[1]["model"]["w"].tolist() == [0, 1, 2, 3]
+
+
+def test_collecting_keeps_everything_while_a_checkpoint_cannot_be_read(checkpoints):
+    orphan = checkpoints.directory / "000009.model.safetensors"
+    orphan.write_bytes(b"")
+    (checkpoints.directory / "best.json").write_text("{")
+    checkpoints.collect()
+    assert orphan.exists()
+    (checkpoints.directory / "best.json").unlink()
+    checkpoints.collect()
+    assert not orphan.exists() and checkpoints.load("last")[0] == 5
