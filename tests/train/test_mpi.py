@@ -23,7 +23,7 @@ needs_mpi = pytest.mark.skipif(MPIEXEC is None or importlib.util.find_spec("mpi4
 
 STEPS = 12
 MAIN = "\nimport sys\nfrom tinyllm.cli import main\nsys.exit(main(sys.argv[1:]))"
-HANG = 120      # seconds; a run takes a few
+HANG = 600      # seconds; a run takes a few, more where kernels are to be compiled
 
 
 @pytest.fixture(scope="module")
