@@ -167,7 +167,7 @@ def checked_fields(kind, record, source, error):
     for name, value in record.items():
         if name not in fields:
             raise error(f"{source}: there is no setting {shown(name)}; was it written by a newer version?")
-        if not _fits(value, fields[name].type):
+        if not _fits(value, fields[name].type) and not (value is None and fields[name].default is None):
             raise error(f"{source}: {name} is {shown(value)}; expected {getattr(fields[name].type, '__name__', fields[name].type)}")
     required = (name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING)
     missing = next((name for name in required if name not in record), None)

@@ -81,3 +81,17 @@ def test_help_of_every_way_runs(capsys):
     for way in ("sft", "reward", "ppo", "grpo", "dpo", "compare"):
         assert main(["rl", way, "--help"]) == 0
         assert "--task" in capsys.readouterr().out
+
+
+def test_a_task_that_is_a_file_is_not_run_because_a_directory_names_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    task = tmp_path / "mine.py"
+    task.write_text("characters = '0123456789='\nmax_new_tokens = 3\n"
+                    "def prompt(rng): return f'{int(rng.randint(0, 1000, 1)[0])}='\ndef reward(prompt, text): return float(text == prompt[:-1])\n"
+                    "def answer(prompt, rng): return prompt[:-1]\n")
+    assert main(["rl", "sft", "--task", "mine.py", "--steps", "1", "--eval-every", "1", "--out", "run", "--layers", "1", "--width", "8", "--heads", "2"]) == 0
+    task.write_text(task.read_text() + "\nopen('was_run', 'w')\n")
+    capsys.readouterr()
+    assert main(["rl", "--resume", "run"]) == 2
+    assert "is a Python file, mine.py, which would be run" in capsys.readouterr().err and not (tmp_path / "was_run").exists()
+    assert main(["rl", "--resume", "run", "--task", "mine.py"]) == 0 and (tmp_path / "was_run").exists()

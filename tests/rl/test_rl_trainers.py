@@ -195,7 +195,7 @@ def test_pairs_go_into_a_file_and_out_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("", "has no preferences"), ("\n\n", "has no preferences"), ("{", "line 1: not JSON"), ('{"prompt": "a"}', "line 1: expected an object"),
+    ("", "has no preferences"), ("\n\n", "has no preferences"), ("{", "line 1 is not JSON"), ('{"prompt": "a"}', "line 1: expected an object"),
     (json.dumps({"prompt": "a", "chosen": "b", "rejected": "b"}), "chosen and rejected are the same")])
 def test_a_file_without_preferences_is_refused(tmp_path, text, message):
     (tmp_path / "pairs.jsonl").write_text(text)

@@ -131,7 +131,7 @@ def _edit(rng, box):
     elif kind == 5 and len(parent) > 1:                         # two change places
         other = rng.choice(list(parent)) if isinstance(parent, dict) else rng.randrange(len(parent))
         parent[key], parent[other] = parent[other], parent[key]
-    elif kind == 6 and isinstance(old, (int, float)) and not isinstance(old, bool):
+    elif kind == 6 and isinstance(old, (int, float)) and not isinstance(old, bool) and abs(old) < 1e300:
         parent[key] = rng.choice((old + 1, old - 1, -old, old * 2, old // 2, old * 1000, float(old), str(old), old + 0.5, *NUMBERS))
     elif kind == 7 and isinstance(old, str) and old:
         at = rng.randrange(len(old))

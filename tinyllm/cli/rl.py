@@ -27,6 +27,7 @@ def configure(parser):
     """The command's arguments."""
     from ..rl.session import ALGORITHMS
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
+    parser.add_argument("--task", dest="task_file", metavar="FILE.py", help="with --resume: the run's task, if it is a Python file")
     ways = parser.add_subparsers(dest="way", metavar="sft|reward|ppo|grpo|dpo|compare")
     for name, (trainer, config) in ALGORITHMS.items():
         way = ways.add_parser(name, help=trainer.__doc__.splitlines()[0], allow_abbrev=False)
@@ -75,7 +76,7 @@ def run(args):
     if args.resume:
         if args.way:
             raise UserError(f"--resume goes on with a run as it was started: leave out {args.way}")
-        return _resume(args.resume)
+        return _resume(args.resume, args.task_file)
     if not args.way:
         raise UserError("say what to do: tinyllm rl sft, reward, ppo, grpo, dpo or compare")
     args.seed = secrets.randbits(31) if args.seed is None else args.seed
@@ -119,9 +120,9 @@ def _train(args):
         _finish(trainer)
 
 
-def _resume(path):
+def _resume(path, task_file):
     from ..rl.session import resumed_run
-    with resumed_run(path) as trainer:
+    with resumed_run(path, task_file=task_file) as trainer:
         print(f"going on after step {trainer.step}")
         _finish(trainer)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from .. import tokenizers
 from ..engine.random import Generator, manual_seed
 from ..errors import UserError
-from ..load import build, describe
+from ..load import build, check_room, describe
 from ..train.run import RunDirectory
 from .dpo import DPO, DPOConfig
 from .grpo import GRPO, GRPOConfig
@@ -53,10 +53,12 @@ def load_policy(path):
     run = RunDirectory.open(path)
     if "model" not in run.config or run.config.get("algorithm") == "reward":
         raise UserError(f"{path} holds no policy: give a run of rl sft, grpo, ppo or dpo")
-    model = build(run.config["model"])
-    name = "best" if "best" in run.checkpoints else "last"
-    model.load_state_dict(run.checkpoints.load(name)[1]["model"])
-    return model.eval(), tokenizers.load(run.tokenizer_path)
+    with run.understood():
+        arrays = run.checkpoints.load("best" if "best" in run.checkpoints else "last")[1]["model"]
+        check_room(run.config["model"], arrays, path)
+        model = build(run.config["model"])
+        model.load_state_dict(arrays)
+        return model.eval(), tokenizers.load(run.tokenizer_path)
 
 
 def load_reward(path):
@@ -64,10 +66,12 @@ def load_reward(path):
     run = RunDirectory.open(path)
     if run.config.get("algorithm") != "reward":
         raise UserError(f"{path} is no reward model; tinyllm rl reward makes one")
-    _, arrays, state = run.checkpoints.load("last")
-    reward = ScalarModel(build(run.config["model"]))
-    reward.load_state_dict(arrays["model"])
-    return reward, Normaliser(state["last"]["gain"], state["last"]["bias"])
+    with run.understood():
+        _, arrays, state = run.checkpoints.load("last")
+        check_room(run.config["model"], arrays["model"], path)
+        reward = ScalarModel(build(run.config["model"]))
+        reward.load_state_dict(arrays["model"])
+        return reward, Normaliser(float(state["last"]["gain"]), float(state["last"]["bias"]))
 
 
 def warm_start(model, task, tokenizer, *, until=0.25, steps=2000, seed=0, out=None):
@@ -110,19 +114,28 @@ def new_run(path, algorithm, task_words, model, tokenizer, config, *, records=No
 
 
 @contextlib.contextmanager
-def resumed_run(path, out=None):
-    """The trainer of run directory `path` at its last checkpoint."""
+def resumed_run(path, out=None, task_file=None):
+    """The trainer of run directory `path` at its last checkpoint.
+
+    A task that is a Python file is run, so a directory alone does not decide which: name it again as `task_file`.
+    """
     run = RunDirectory.open(path)
     told = run.config
     if told.get("algorithm") not in ALGORITHMS:
         raise UserError(f"{path} is not a run of tinyllm rl")
     with run.lock():
-        task, tokenizer, model = load_task(*told["task"]), tokenizers.load(run.tokenizer_path), build(told["model"]).eval()
-        records = read_pairs(run.path / "pairs.jsonl") if told["algorithm"] in FROM_PAIRS else None
-        reward = None if told["normaliser"] is None else (ScalarModel(model), Normaliser(**told["normaliser"]))
-        config = ALGORITHMS[told["algorithm"]][1](**told["rl"])
-        trainer = make_trainer(told["algorithm"], model, task, tokenizer, config, records=records, reward=reward, run=run, out=out)
-        trainer.restore()
+        with run.understood():
+            name, difficulty, source = told["task"]
+            if str(name).endswith(".py") and (task_file is None or Path(task_file).resolve() != Path(name).resolve()):
+                raise UserError(f"the task of {path} is a Python file, {name}, which would be run: if it is yours, go on with "
+                                f"tinyllm rl --resume {path} --task {name}")
+            check_room(told["model"], run.checkpoints.load("last")[1]["model"], path)
+            task, tokenizer, model = load_task(name, difficulty, source), tokenizers.load(run.tokenizer_path), build(told["model"]).eval()
+            records = read_pairs(run.path / "pairs.jsonl") if told["algorithm"] in FROM_PAIRS else None
+            reward = None if told["normaliser"] is None else (ScalarModel(model), run.settings("normaliser", Normaliser))
+            config = run.settings("rl", ALGORITHMS[told["algorithm"]][1])
+            trainer = make_trainer(told["algorithm"], model, task, tokenizer, config, records=records, reward=reward, run=run, out=out)
+            trainer.restore()
         yield trainer
 
 
