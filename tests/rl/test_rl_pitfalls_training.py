@@ -104,14 +104,14 @@ def test_17_a_truncated_completion_gets_no_end_token():
 def test_20_the_second_pass_has_other_ratios_and_the_same_old_logps():
     trainer = GRPO(policy(), TASK, TOKENIZER, GRPOConfig(prompts=4, group_size=4, lr=1e-2))
     seen = []
-    learn = trainer._learn
+    update = trainer.update
 
-    def watched(rows, advantages):
-        numbers = learn(rows, advantages)
+    def watched(name, objective, rows, advantages):
+        numbers = update(name, objective, rows, advantages)
         seen.append((rows.old_logps.copy(), numbers["ratio_max"], trainer.model.wte.weight.numpy().copy()))
         return numbers
 
-    trainer._learn = watched
+    trainer.update = watched
     trainer.config.epochs = 2
     trainer.iteration()
     (old_one, ratio_one, weights_one), (old_two, ratio_two, weights_two) = seen

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tinyllm import Generator
-from tinyllm.errors import UserError
+from tinyllm.engine import STATE
+from tinyllm.errors import UserError, WorkError
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.rl import encode_rows, group_advantages, sample, scored, task_tokenizer
 from tinyllm.rl.dpo import DPO, DPOConfig
@@ -227,3 +228,22 @@ def test_settings_that_make_no_sense_are_refused(make, message):
 def test_pass_at_k_by_counting():
     assert pass_at_k(0, 5, 3) == 0 and pass_at_k(5, 5, 1) == 1 and pass_at_k(2, 5, 1) == pytest.approx(0.4)
     assert pass_at_k(2, 5, 4) == 1      # only three are wrong
+
+
+@pytest.mark.parametrize("make", [
+    lambda model: SFT(model, TASK, TOKENIZER, SFTConfig(batch=8)), lambda model: GRPO(model, TASK, TOKENIZER, GRPOConfig(prompts=4)),
+    lambda model: PPO(model, TASK, TOKENIZER, PPOConfig(episodes=8, value_warmup=0)),
+    lambda model: PPO(model, TASK, TOKENIZER, PPOConfig(episodes=8, shared=True)),
+    lambda model: DPO(model, [{"prompt": "1=", "chosen": "1", "rejected": "2"}] * 12, TASK, TOKENIZER, DPOConfig())], ids=["sft", "grpo", "ppo", "shared", "dpo"])
+def test_a_nan_stops_before_the_update_and_is_named(started, make):
+    trainer = make(copied(started))
+    before, forward = {name: array.copy() for name, array in trainer.model.state_dict().items()}, trainer.model.forward
+
+    def broken(ids, **options):
+        outputs = forward(ids, **options)
+        return outputs + (trainer.model.wte.weight[:1, :1] * 0.0 - 1.0).log() if STATE.grad else outputs
+    trainer.model.forward = broken
+    with np.errstate(invalid="ignore"), pytest.raises(WorkError, match="step 1: loss nan.*forward of log.*This update was not made"):
+        trainer.iteration()
+    for name, array in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])

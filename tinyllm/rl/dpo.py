@@ -58,16 +58,17 @@ class DPO(Loop):
         self._look_up_reference()
 
     def iteration(self):
+        index = self.generator.randint(0, len(self.pairs), (min(self.config.batch, len(self.pairs)),))
+        return self.update("model", self._objective, self.pairs.take(index), self.ref_chosen[index], self.ref_rejected[index])
+
+    def _objective(self, pairs, ref_chosen, ref_rejected):
         config = self.config
-        index = self.generator.randint(0, len(self.pairs), (min(config.batch, len(self.pairs)),))
-        pairs = self.pairs.take(index)
         lengths = {"chosen_lengths": pairs.chosen.lengths, "rejected_lengths": pairs.rejected.lengths} if config.kind in AVERAGED else {}
         chosen, rejected = self._sums(self.model, pairs.chosen), self._sums(self.model, pairs.rejected)
-        loss, info = dpo_loss(chosen, rejected, self.ref_chosen[index], self.ref_rejected[index], beta=config.beta, kind=config.kind,
+        loss, info = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=config.beta, kind=config.kind,
                               label_smoothing=config.label_smoothing, **lengths)
-        norm = self.update("model", loss)
-        return {"loss": loss.item(), "pair_accuracy": info["accuracy"], "margin": float(np.mean(info["margin"])),
-                "logp_chosen": float(chosen.numpy().mean()), "logp_rejected": float(rejected.numpy().mean()), "grad_norm": norm}
+        return loss, {"pair_accuracy": info["accuracy"], "margin": float(np.mean(info["margin"])),
+                      "logp_chosen": float(chosen.numpy().mean()), "logp_rejected": float(rejected.numpy().mean())}
 
     def _sums(self, model, rows):
         """Summed log-probabilities of the completions, (B,)."""

@@ -86,7 +86,7 @@ class GRPO(Loop):
         numbers = []
         for _ in range(config.epochs):
             for index in self._minibatches(len(rollout)):
-                numbers.append(self._learn(rollout.take(index), advantages[index]))
+                numbers.append(self.update("model", self._objective, rollout.take(index), advantages[index]))
         mean = {name: float(np.mean([n[name] for n in numbers])) for name in numbers[0]}
         return {**rollout_numbers(rollout, config.group_size), **mean, "seconds_sampling": round(sampled - began, 4),
                 "seconds_learning": round(time.perf_counter() - sampled, 4)}
@@ -109,8 +109,8 @@ class GRPO(Loop):
         order = self.generator.randperm(count) if self.config.minibatches > 1 else np.arange(count)
         return [part for part in np.array_split(order, self.config.minibatches) if len(part)]
 
-    def _learn(self, rows, advantages):
-        """One update on some rows; its numbers."""
+    def _objective(self, rows, advantages):
+        """The loss on some rows, and its numbers."""
         config = self.config
         logits = self.model(rows.inputs)
         logps = token_logps(logits, rows.targets, config.temperature)
@@ -125,8 +125,7 @@ class GRPO(Loop):
             spread = masked_mean(entropy(logits, config.temperature), rows.actions)
             loss = loss - config.entropy_coef * spread
             info["entropy"] = spread.item()
-        info["grad_norm"] = self.update("model", loss)
-        return {"loss": loss.item(), **info}
+        return loss, info
 
     def finished(self, record):
         return record["accuracy"] >= self.config.until

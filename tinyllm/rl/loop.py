@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import no_grad
+from ..engine import AnomalyError, anomaly, no_grad
 from ..engine.random import Generator
 from ..errors import UserError, WorkError
 from ..optim import AdamW, clip_grad_norm
@@ -81,20 +81,39 @@ class Loop:
         """Whether an evaluation says that there is nothing left to do."""
         return False
 
-    def update(self, name, loss):
-        """Backward from `loss`, clip, one step of the optimizer of module `name`; returns the norm of the gradient.
+    def update(self, name, objective, *args):
+        """One step of the optimizer of module `name` down the gradient, clipped, of the loss in (loss, numbers) = `objective(*args)`.
 
-        The learning rate falls in a straight line, to a tenth at the last step.
+        Returns the numbers with "loss" and "grad_norm". The learning rate falls in a straight line, to a tenth at the last step. Raises
+        WorkError before a NaN or Inf gets into the weights, and says where it came from.
         """
         optimizer = self.optimizers[name]
         optimizer.lr = self.rates[name] * (1 - 0.9 * self.step / self.config.steps)
         optimizer.zero_grad()
+        loss, numbers = objective(*args)
         loss.backward()
         norm = clip_grad_norm(optimizer.parameters, self.config.grad_clip or math.inf)
         if not (math.isfinite(norm) and math.isfinite(loss.item())):
-            raise WorkError(f"step {self.step + 1}: loss {loss.item()}, gradient norm {norm}; nothing was updated: a lower --lr usually helps")
+            kept = f"; {self.run.path} keeps its last checkpoint" if self.run else ""
+            raise WorkError(f"step {self.step + 1}: loss {loss.item()}, gradient norm {norm}: {self._culprit(name, objective, *args)}. This update "
+                            f"was not made{kept}. A lower --lr usually helps")
         optimizer.step()
-        return norm
+        return {"loss": loss.item(), **numbers, "grad_norm": norm}
+
+    def _culprit(self, name, objective, *args):
+        """Where a NaN or Inf came from: a parameter, or what the loss does when it is computed once more, watched."""
+        for parameter in self.optimizers[name].parameters:
+            if not np.isfinite(parameter.numpy()).all():
+                return f"parameter {parameter.name} already has a NaN or Inf"
+        self.optimizers[name].zero_grad()
+        try:
+            with anomaly():
+                objective(*args)[0].backward()
+        except AnomalyError as error:
+            return str(error)
+        if math.isfinite(clip_grad_norm(self.optimizers[name].parameters, math.inf)):
+            return "it did not happen again when the update was computed once more: suspect the machine"
+        return "every operation is finite, the sum over the gradients is not: it overflows"
 
     def fit(self):
         """Run to the end; returns the last evaluation."""

@@ -148,27 +148,34 @@ class PPO(Loop):
 
     def _learn(self, rows, advantages, returns, old_values):
         """One update on some rows; its numbers. In the first steps the value function learns alone."""
-        config = self.config
-        logits, values = self._outputs(rows)
-        loss, info = value_loss(values, old_values, returns, rows.actions, clip=config.value_clip)
-        numbers = {"value_loss": loss.item(), "value_clip_fraction": info["clip_fraction"], "explained_variance": info["explained_variance"]}
-        if config.shared:
-            policy, more = self._policy_loss(logits, rows, advantages)
-            return {**numbers, **more, "grad_norm": self.update("value", policy + config.vf_coef * loss)}
-        self.update("value", loss)
-        if self.step >= config.value_warmup:
-            policy, more = self._policy_loss(self.model(rows.inputs), rows, advantages)
-            numbers |= {**more, "grad_norm": self.update("model", policy)}
+        if self.config.shared:
+            return self.update("value", self._shared_loss, rows, advantages, returns, old_values)
+        numbers = self.update("value", self._value_loss, rows, returns, old_values)
+        del numbers["loss"], numbers["grad_norm"]       # these names are the policy's
+        if self.step >= self.config.value_warmup:
+            numbers |= self.update("model", self._policy_loss, rows, advantages)
         return numbers
 
-    def _policy_loss(self, logits, rows, advantages):
+    def _shared_loss(self, rows, advantages, returns, old_values):
+        logits, values = self._outputs(rows)
+        policy, numbers = self._policy_loss(rows, advantages, logits)
+        value, more = self._value_loss(rows, returns, old_values, values)
+        return policy + self.config.vf_coef * value, {**more, **numbers, "loss": policy.item()}
+
+    def _value_loss(self, rows, returns, old_values, values=None):
+        values = self._outputs(rows)[1] if values is None else values
+        loss, info = value_loss(values, old_values, returns, rows.actions, clip=self.config.value_clip)
+        return loss, {"value_loss": loss.item(), "value_clip_fraction": info["clip_fraction"], "explained_variance": info["explained_variance"]}
+
+    def _policy_loss(self, rows, advantages, logits=None):
         config = self.config
+        logits = self.model(rows.inputs) if logits is None else logits
         logps = token_logps(logits, rows.targets, config.temperature)
         loss, info = ppo_loss(logps, rows.old_logps, advantages, rows.actions, clip=config.clip, clip_high=config.clip_high,
                               dual_clip=config.dual_clip)
         if config.entropy_coef:
             loss = loss - config.entropy_coef * masked_mean(entropy(logits, config.temperature), rows.actions)
-        return loss, {"loss": loss.item(), **info}
+        return loss, info
 
     def finished(self, record):
         return record["accuracy"] >= self.config.until

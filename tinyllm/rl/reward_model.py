@@ -45,11 +45,10 @@ class RewardTrainer(Loop):
 
     def iteration(self):
         index = self.generator.randint(0, len(self.train), (min(self.config.batch, len(self.train)),))
-        pairs = self.train.take(index)
-        loss, info = reward_loss(self.model.score(pairs.chosen), self.model.score(pairs.rejected), margin=self.config.margin,
-                                 center=self.config.center)
-        norm = self.update("model", loss)
-        return {"loss": loss.item(), **info, "grad_norm": norm}
+        return self.update("model", self._objective, self.train.take(index))
+
+    def _objective(self, pairs):
+        return reward_loss(self.model.score(pairs.chosen), self.model.score(pairs.rejected), margin=self.config.margin, center=self.config.center)
 
     def evaluate(self):
         chosen, rejected = self._scores(self.held)

@@ -37,9 +37,10 @@ class SFT(Loop):
         prompts = self.prompts.draw(self.config.batch, self.generator)
         texts = [self.task.answer(prompt, self.generator) for prompt in prompts]
         rows = encode_rows(self.tokenizer, prompts, texts, self.model.config.block_size)
-        loss = F.cross_entropy(self.model(rows.inputs), rows.targets, ignore_index=-1)
-        norm = self.update("model", loss)
-        return {"loss": loss.item(), "grad_norm": norm}
+        return self.update("model", self._objective, rows)
+
+    def _objective(self, rows):
+        return F.cross_entropy(self.model(rows.inputs), rows.targets, ignore_index=-1), {}
 
     def finished(self, record):
         return record["accuracy"] >= self.config.until
