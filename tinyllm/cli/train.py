@@ -2,6 +2,7 @@
 
 Without arguments it trains the default tiny GPT on the tales that ship, in about two minutes. The run is
 left in a directory under runs/: checkpoints, tokenizer, metrics.jsonl. Ctrl-C saves; --resume goes on.
+`mpiexec -n 4 tinyllm train …` trains with four processes, on one machine or several (pip install "tinyllm[mpi]").
 """
 
 import secrets
