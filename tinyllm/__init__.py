@@ -10,7 +10,7 @@
 """
 
 from . import models, nn, ops, optim, rl, text, tokenizers, train, weights
-from .engine import Generator, Primitive, Tensor, anomaly, default_dtype, fused, manual_seed, no_grad, primitives
+from .engine import Generator, Primitive, Tensor, anomaly, default_dtype, fused, manual_seed, no_grad, primitives, recompute
 from .engine.gradcheck import GradcheckError, gradcheck
 from .engine.threads import num_threads, set_num_threads
 from .load import load

@@ -14,6 +14,7 @@ import pytest
 import tinyllm.cli
 from tinyllm.load import load
 from tinyllm.train.metrics import read_metrics
+from tinyllm.train.run import RunDirectory
 
 SMALL = ["--layers", "1", "--heads", "2", "--width", "16", "--block", "16", "--batch", "4", "--seed", "0"]
 
@@ -222,3 +223,23 @@ def test_two_runs_on_one_directory(capsys):
     with RunDirectory.open("run").lock():
         code, _, err = tinyllm_(capsys, "train", "--resume", "run")
     assert code == 1 and f"in use by process {os.getpid()}" in err
+
+
+def test_recomputing_is_part_of_the_run_and_changes_no_number(capsys, tmp_path):
+    words = ["text.txt", *SMALL, "--steps", "6", "--eval-every", "3", "--dropout", "0.1", "--sample", "0", "--shards", "1"]
+    for name, more in (("kept", []), ("again", ["--recompute"])):
+        assert tinyllm_(capsys, "train", *words, *more, "--out", name)[0] == 0
+    losses = [[record["loss"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record] for name in ("kept", "again")]
+    assert losses[0] == losses[1]
+    told = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert told["train"]["recompute"] is True
+    assert tinyllm_(capsys, "train", "--resume", "again", "--sample", "0")[0] == 0
+
+
+def test_a_run_from_before_there_was_recomputing_goes_on(capsys, tmp_path):
+    assert tinyllm_(capsys, "train", "text.txt", *SMALL, "--steps", "2", "--sample", "0", "--out", "old")[0] == 0
+    run = RunDirectory.open(tmp_path / "old")
+    told = {name: run.config[name] for name in ("model", "train", "data", "tokenizer", "versions")}
+    assert told["train"].pop("recompute") is False
+    run.write_config(**told)
+    assert tinyllm_(capsys, "train", "--resume", "old", "--sample", "0")[0] == 0

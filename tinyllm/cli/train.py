@@ -73,6 +73,8 @@ def configure(parser):
     group.add_argument("--skip-bad-steps", type=int, metavar="N", help="go on after up to N steps with a NaN or Inf (0)")
     group.add_argument("--shards", type=int, metavar="N",
                        help="parts of a batch worked on at once (default: one for each core); the numbers depend on it")
+    group.add_argument("--recompute", action="store_true", default=None,
+                       help="keep only what enters each block and compute the rest again: the same numbers in less memory, more slowly")
     group.add_argument("--threads", type=int, metavar="N", help="threads to do it with (default: one for each core); the numbers do not")
     group.add_argument("--profile", action="store_true", help="show a step's memory and time by operation; kept in profile.json of the run")
     group.add_argument("--sample", type=int, default=200, metavar="N", help="tokens of the sample shown at the end (200)")

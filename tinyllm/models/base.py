@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..nn import functional as F
 from ..nn.attention import reading
 from ..nn.module import Module
+from ..nn.recomputed import recomputed
 
 HALF = {"bfloat16": 2}      # what NumPy has no dtype for, in bytes
 
@@ -63,9 +64,14 @@ class LanguageModel(Module):
     """Base of GPT, Llama and DeepSeek: logits (B, T, V) for ids (B, T), and what follows from them."""
 
     hidden = None       # or a method
+    recompute = False   # whether backward makes each block's graph again: a third more arithmetic, far less memory
 
     def forward(self, ids, cache=None):
         return self.unembed(self.hidden(ids, cache))
+
+    def through(self, block, x, *context):
+        """`block(x, *context)`, as `recompute` says."""
+        return recomputed(block, x, *context) if self.recompute and self.training and STATE.grad else block(x, *context)
 
     def loss(self, ids, targets, ignore_index=-100):
         """Mean cross-entropy in nats of `targets` (B, T) given `ids` (B, T); a scalar Tensor.

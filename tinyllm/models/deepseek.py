@@ -213,7 +213,7 @@ class DeepSeek(LanguageModel):
         x = self.dropout(self.wte(ids))                                         # (B, T, C)
         rotation = self.rotary.at(positions(ids, cache), x.dtype)
         for block in self.blocks:
-            x = block(x, cache, rotation)                                       # (B, T, C)
+            x = self.through(block, x, cache, rotation)                         # (B, T, C)
         if cache is not None:
             cache.advance(ids.shape[1])
         return x

@@ -169,7 +169,7 @@ class GPT(LanguageModel):
         x = self.wte(ids) + self.wpe(positions(ids, cache))             # (B, T, C) + (T, C)
         x = self.dropout(x)                                             # (B, T, C)
         for block in self.blocks:
-            x = block(x, cache)                                         # (B, T, C)
+            x = self.through(block, x, cache)                           # (B, T, C)
         if cache is not None:
             cache.advance(ids.shape[1])
         return x if self.norm is None else self.norm(x)                 # (B, T, C)

@@ -172,7 +172,7 @@ class Llama(LanguageModel):
         x = self.dropout(self.wte(ids))                                     # (B, T, C)
         rotation = self.rotary.at(positions(ids, cache), x.dtype)
         for block in self.blocks:
-            x = block(x, cache, rotation)                                   # (B, T, C)
+            x = self.through(block, x, cache, rotation)                     # (B, T, C)
         if cache is not None:
             cache.advance(ids.shape[1])
         return self.norm(x)                                                 # (B, T, C)

@@ -13,3 +13,4 @@ from .module import Module, ModuleList, Parameter, Sequential, StateError
 from .moe import MoE
 from .norm import LayerNorm, RMSNorm
 from .positions import RotaryPositions
+from .recomputed import recomputed

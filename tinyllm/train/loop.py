@@ -70,6 +70,7 @@ class TrainConfig:
     seed: int = 0
     stride: int = 0             # distance between windows that are each seen once an epoch; 0: windows start anywhere
     shards: int = 1             # parts of a batch that are worked on at once; a run's numbers depend on it, not on the threads
+    recompute: bool = False     # backward makes each block's graph again instead of finding it kept; the numbers are the same
 
     def __post_init__(self):
         self.betas = tuple(self.betas)
@@ -107,6 +108,7 @@ class Trainer:
                             "processes at most, or begin a run with more --batch and --shards")
         use_one_thread()
         keep_freed_memory()
+        model.recompute = config.recompute
         self.shards = Shards(model, config.shards, team.rank, team.size)
         self.optimizer = AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas)
         self.schedule = SCHEDULES[config.schedule](config)
