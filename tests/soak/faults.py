@@ -90,12 +90,12 @@ class Fault:
 
 
 class SmallDisk:
-    """A tmpfs of half a megabyte, mounted in `directory`; without the right to mount, a directory whose writes can be made to fail."""
+    """A tmpfs of a megabyte, mounted in `directory`; without the right to mount, a directory whose writes can be made to fail."""
 
     def __init__(self, directory):
         self.directory = Path(directory)
         self.directory.mkdir()
-        mounted = shutil.which("mount") and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(directory)], capture_output=True)
+        mounted = shutil.which("mount") and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)], capture_output=True)
         self.real = bool(mounted) and mounted.returncode == 0
 
     def fill(self):
@@ -168,12 +168,12 @@ def main():
         faults = drawn(args.steps, args.every, args.seed)
         complaints = suffer(words, faults, disk, "run", print if args.verbose else lambda line: None)
         ends = {}
-        for run in ("run", "undisturbed"):
+        for run in ("run", "../undisturbed"):       # beside the small disk, which has room for one
             attempt = Attempt(going_on(words, run))
             if attempt.wait():
                 raise SystemExit(f"{run} does not end: {attempt.said()[1]}")
             ends[run] = facts(run, attempt.said()[0])
-        wrong = difference(ends["run"], ends["undisturbed"])
+        wrong = difference(ends["run"], ends["../undisturbed"])
     finally:
         os.chdir(here)
         disk.close()
