@@ -90,7 +90,7 @@ class Scores:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             return {deck: [int(a), int(b)] for deck, (a, b) in found["decks"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def add(self, deck, right):

@@ -163,8 +163,8 @@ def _store(corpus, part, path):
     if corpus.field is not None:
         try:
             with gzip.open(part, "rt", encoding="utf-8") as rows:
-                good = corpus.field in json.loads(rows.readline())
-        except (OSError, EOFError, ValueError, TypeError):
+                good = corpus.field in json.loads(rows.readline(1 << 24))
+        except (OSError, EOFError, ValueError, TypeError, RecursionError):
             good = False
         if good:
             _discard(part, keep=path)
