@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tinyllm import ops
-from tinyllm.engine import Tensor
+from tinyllm.engine import Tensor, threads
 from tinyllm.engine.state import Watcher
 from tinyllm.nn import LayerNorm, Linear, Parameter, Sequential
 from tinyllm.optim import SGD, Adam, AdamW, decay_groups
+from tinyllm.optim.flat import Flat
 
 STEPS = 100
 
@@ -195,3 +196,75 @@ def test_a_quadratic_is_minimised():
             moving.step()
             moving.zero_grad()
         np.testing.assert_allclose(p.numpy(), target, atol=1e-3)
+
+
+def steps(make, flatten, count=1, left_out=()):
+    """(optimizer, parameters) after three steps on parameters of odd sizes; those in `left_out` get a gradient only in the last."""
+    rng = np.random.default_rng(0)
+    parameters = [Parameter(rng.normal(size=size).astype(np.float32)) for size in ((40, 17), (300, 500), 3, (5, 1), 33, (70, 1000))]
+    optimizer = make([{"params": parameters[:2] + parameters[3:4] + parameters[5:], "weight_decay": 0.1}, {"params": [parameters[2], parameters[4]]}])
+    if flatten:
+        optimizer.lie_like(Flat(sorted(parameters, key=lambda p: p.ndim < 2)))
+    before = threads.num_threads()
+    threads.set_num_threads(count)
+    try:
+        for number in range(3):
+            for i, p in enumerate(parameters):
+                gradient = rng.normal(size=p.shape).astype(np.float32)
+                p.grad = None
+                if i not in left_out or number == 2:
+                    p.grad = gradient if p.buffer is None else p.buffer
+                    p.grad[...] = gradient
+            optimizer.step()
+    finally:
+        threads.set_num_threads(before)
+    return optimizer, parameters
+
+
+@pytest.mark.parametrize("left_out", [(), (1, 4)])
+@pytest.mark.parametrize("make", [AdamW, Adam, SGD, lambda groups: SGD(groups, lr=0.1, momentum=0.9)])
+def test_moments_in_one_buffer_change_nothing(make, left_out):
+    """Nor does the number of threads that sweep over it, or a parameter with fewer steps among the others."""
+    apart, expected = steps(make, False, left_out=left_out)
+    for count in (1, 2, 3):
+        optimizer, parameters = steps(make, True, count, left_out)
+        assert all(np.array_equal(p.numpy(), want.numpy()) for p, want in zip(parameters, expected))
+        for own, want in zip(optimizer.state, apart.state):
+            assert own["step"] == want["step"]
+            for name in optimizer.moments:
+                assert np.array_equal(own[name], want[name]) and np.shares_memory(own[name], optimizer.buffers[name])
+
+
+def test_moments_that_were_saved_apart_go_on_in_one_buffer():
+    apart, expected = steps(AdamW, False)
+    optimizer, parameters = steps(AdamW, True)
+    fresh = AdamW([{"params": group["params"], "weight_decay": group["weight_decay"]} for group in optimizer.groups])
+    fresh.lie_like(optimizer.flat)
+    fresh.load_state_dict(apart.state_dict())
+    for both in (apart, expected), (fresh, parameters):
+        for p in both[1]:
+            p.grad[...] = 1
+        both[0].step()
+    assert all(np.array_equal(p.numpy(), want.numpy()) for p, want in zip(parameters, expected))
+    assert all(np.shares_memory(state["m"], fresh.buffers["m"]) for state in fresh.state)
+
+
+def test_moments_move_into_the_buffer_with_what_they_hold():
+    optimizer, parameters = steps(AdamW, False)
+    before = [state["v"].copy() for state in optimizer.state]
+    optimizer.lie_like(Flat(parameters))
+    assert all(np.array_equal(state["v"], v) and np.shares_memory(state["v"], optimizer.buffers["v"]) for state, v in zip(optimizer.state, before))
+
+
+def test_a_parameter_that_left_the_buffer_is_moved_where_it_is():
+    optimizer, parameters = steps(AdamW, True)
+    parameters[0].data = parameters[0].numpy().copy()
+    before = [p.numpy().copy() for p in parameters]
+    optimizer.step()
+    assert all((p.numpy() != was).any() for p, was in zip(parameters, before))
+
+
+def test_a_buffer_of_other_parameters_is_refused():
+    _, parameters = steps(AdamW, False)
+    with pytest.raises(ValueError, match="the 5 parameters of the buffer are not the 6 of this optimizer"):
+        AdamW(parameters).lie_like(Flat(parameters[1:]))

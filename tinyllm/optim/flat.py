@@ -33,8 +33,8 @@ class Flat:
             size += -(-p.size // line) * line
         self.size = size
         self.data, self.grad = self.zeros() if data is None else data, self.zeros()
-        for i, p in enumerate(self.parameters):
-            view = self.view(self.data, i)
+        self.views = [self.view(self.data, i) for i in range(len(self.parameters))]
+        for i, (p, view) in enumerate(zip(self.parameters, self.views)):
             if data is None:
                 view[...] = p.data
             p.data, p.buffer, p.grad = view, self.view(self.grad, i), None

@@ -7,6 +7,9 @@ An optimizer is given parameters, or groups of them with settings of their own:
 
 A parameter whose `.grad` is None took no part in the loss: it neither moves nor decays, and its moments stay.
 `optimizer.lr = schedule(step)` sets the rate of all groups.
+
+Where a model's parameters lie in one buffer (flat.py), `optimizer.lie_like(flat)` puts the moments into one buffer each, and neighbours
+of one group that have taken as many steps are moved in one sweep.
 """
 
 import functools
@@ -17,10 +20,14 @@ from ..engine import STATE, Tensor, threads
 from ..engine.guards import writable
 
 
+BLOCK = 1 << 16     # numbers: a thread's part of a sweep is a multiple of it
+
+
 class Optimizer:
     """Base: a subclass names its `settings` and `moments`, and changes one array in `update`."""
 
     moments = ()            # names of the arrays kept for each parameter
+    flat = None             # the `Flat` whose order the moments have, each in its one of `buffers`
 
     def __init__(self, params_or_groups, **settings):
         items = list(params_or_groups)
@@ -51,6 +58,24 @@ class Optimizer:
         for group in self.groups:
             group["lr"] = value
 
+    def lie_like(self, flat):
+        """Keep the moments as `flat` keeps its parameters, which must be this optimizer's: each in one buffer, in the same order."""
+        if set(flat.parameters) != set(self.parameters):
+            raise ValueError(f"{type(self).__name__}.lie_like: the {len(flat.parameters)} parameters of the buffer are not the "
+                             f"{len(self.parameters)} of this optimizer")
+        self.flat, self.buffers = flat, {name: flat.zeros() for name in self.moments}
+        self.places = {p: i for i, p in enumerate(flat.parameters)}
+        for p, state in zip(self.parameters, self.state):
+            for name in state.keys() & set(self.moments):
+                state[name] = self._moment(p, name, state[name])
+
+    def _moment(self, p, name, value=None):
+        """The array of a moment of `p`, filled with `value` or 0."""
+        array = np.zeros_like(p.data) if self.flat is None else self.flat.view(self.buffers[name], self.places[p])
+        if value is not None:
+            array[...] = value
+        return array
+
     def step(self):
         """Move every parameter that has a gradient, in place."""
         moves, by = [], f"{type(self).__name__}.step"
@@ -60,19 +85,48 @@ class Optimizer:
                 continue
             if not state:
                 state["step"] = 0
-                state.update({name: np.zeros_like(p.data) for name in self.moments})
+                state.update({name: self._moment(p, name) for name in self.moments})
             state["step"] += 1
             moves.append((p, writable(p, by), state, group))
         if STATE.watchers:
             for move in moves:
                 self._watched(*move)
         elif moves:
-            parts = threads.shares([p.size for p, *_ in moves], threads.num_threads())
-            threads.run([functools.partial(self._move, [moves[i] for i in part]) for part in parts])
+            sweeps, rest = self._sweeps(moves)
+            parts, count = threads.shares([p.size for p, *_ in rest], threads.num_threads()), threads.num_threads()
+            threads.run([functools.partial(self._move, [rest[i] for i in part]) for part in parts] +
+                        [functools.partial(self._sweep, sweeps, k, count) for k in range(count) if sweeps])
 
     def _move(self, moves):
         for p, array, state, group in moves:
             self.update(array, p.grad, state, group)
+
+    def _sweeps(self, moves):
+        """([first number, place behind the last parameter, steps taken, group] of each stretch of the buffers, moves of what lies elsewhere)."""
+        flat, sweeps, rest = self.flat, [], []
+        if flat is None:
+            return sweeps, moves
+        for move in sorted(moves, key=lambda move: self.places[move[0]]):
+            p, array, state, group = move
+            place = self.places[p]
+            if array is not flat.views[place] or p.grad is not p.buffer:
+                rest.append(move)
+            elif sweeps and sweeps[-1][1] == place and sweeps[-1][2] == state["step"] and sweeps[-1][3] is group:
+                sweeps[-1][1] += 1
+            else:
+                sweeps.append([flat.starts[place], place + 1, state["step"], group])
+        return sweeps, rest
+
+    def _sweep(self, sweeps, part, parts):
+        """Update one of `parts` equal parts of every stretch."""
+        ends = [*self.flat.starts, self.flat.size]
+        for start, place, step, group in sweeps:
+            size = ends[place] - start
+            low, high = (size * k // parts // BLOCK * BLOCK if k < parts else size for k in (part, part + 1))
+            if low < high:
+                here = slice(start + low, start + high)
+                state = {"step": step, **{name: buffer[here] for name, buffer in self.buffers.items()}}
+                self.update(self.flat.data[here], self.flat.grad[here], state, group)
 
     def _watched(self, p, array, state, group):
         before = array.copy()
@@ -116,4 +170,4 @@ class Optimizer:
             if name not in state or np.shape(state[name]) != p.shape:
                 given = np.shape(state[name]) if name in state else "missing"
                 raise ValueError(f"{type(self).__name__}: saved {name} of {p.name or 'a parameter'} is {given}; expected {p.shape}")
-        return {"step": int(state["step"]), **{name: np.array(state[name], p.dtype) for name in self.moments}}
+        return {"step": int(state["step"]), **{name: self._moment(p, name, state[name]) for name in self.moments}}

@@ -111,6 +111,7 @@ class Trainer:
         model.recompute = config.recompute
         self.shards = Shards(model, config.shards, team.rank, team.size)
         self.optimizer = AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas)
+        self.optimizer.lie_like(self.shards.flats[0])
         self.schedule = SCHEDULES[config.schedule](config)
         self.step = 0
         self.best = {"loss": None, "step": 0}

@@ -45,12 +45,12 @@ class Shards:
 
     def __init__(self, model, count, rank=0, ranks=1):
         self.count, self.mine = count, range(count * rank // ranks, count * (rank + 1) // ranks)
-        self.flats = [Flat(model.parameters())]
+        self.flats = [Flat(_in_order(model))]
         self.models = [model]
         for _ in self.mine[1:]:
             twin = copy.deepcopy(model)
             self.models.append(twin)
-            self.flats.append(Flat(twin.parameters(), self.flats[0].data))
+            self.flats.append(Flat(_in_order(twin), self.flats[0].data))
         self.mixtures = [[m for m in model.modules() if isinstance(m, MoE)] for model in self.models]
         self.before_backward = None     # called with each shard's loss, whose graph is then whole
         self.draws = [[m for m in model.modules() if isinstance(m, Dropout) and m.p] for model in self.models]
@@ -117,3 +117,8 @@ class Shards:
             stop = min(start + BLOCK, high)
             for flat in self.flats[1:]:
                 add_numbers(flat.grad[start:stop], self.flats[0].grad[start:stop])
+
+
+def _in_order(model):
+    """The parameters of a model, those that decay first, as in `optim.decay_groups`: an optimizer's groups then lie together."""
+    return sorted(model.parameters(), key=lambda p: p.ndim < 2)
