@@ -14,7 +14,7 @@ from .latent_attention import latent, latent_attention
 from .layer_norm import layer_norm
 from .linear import linear
 from .linear_cross_entropy import linear_cross_entropy
-from .rms_norm import rms_norm
+from .rms_norm import add_rms_norm, rms_norm
 from .rope import rope, rope_tables
 from .softmax import log_softmax, softmax
 from .swiglu import silu, swiglu

@@ -22,7 +22,7 @@ from ..ops.matmul import product
 from ._op import NOWHERE, Fused, rows, vector
 from .attention import attend, attend_backward, by_position, weighted
 from .kernels import kernel
-from .rms_norm import RMSNorm, rms_norm_rows, rms_norm_rows_backward, rms_norm_weight
+from .rms_norm import RMSNorm, rms_norm_rows, rms_norm_rows_backward
 from .rope import Rope, turned
 
 
@@ -41,14 +41,14 @@ class Latent(Fused):
         return y
 
     def grad_x(g, x, weight, rotation, saved):
-        dx = turned(g, rotation, 1, start=weight.size, back=True)
-        rms_norm_rows_backward(rows(g), rows(x), vector(weight, weight.size, x.dtype), saved.r, rows(dx))
+        dx, saved.dweight = turned(g, rotation, 1, start=weight.size, back=True), np.zeros(weight.shape, x.dtype)
+        rms_norm_rows_backward(rows(g), rows(x), vector(weight, weight.size, x.dtype), saved.r, rows(dx), saved.dweight)
         return dx
 
-    def grad_weight(g, x, weight, saved):
-        dweight = np.zeros(weight.shape, x.dtype)
-        rms_norm_weight(rows(g), rows(x), saved.r, dweight)
-        return dweight
+    def grad_weight(g, x, weight, rotation, saved):
+        if not hasattr(saved, "dweight"):           # the sweep for dx makes both
+            Latent.grad_x(g, x, weight, rotation, saved)
+        return vars(saved).pop("dweight")
 
     def samples(rng):
         angles = rng.normal(size=(3, 2))

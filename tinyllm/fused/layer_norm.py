@@ -36,35 +36,32 @@ def layer_norm_rows(x, weight, bias, eps, y, mean, r):
         mean[i], r[i] = m, s
 
 
-@kernel("in2 in2 in1 in1 in1 out2")
-def layer_norm_rows_backward(g, x, weight, mean, r, dx):
-    """dx = (ĝ - mean(ĝ) - x̂ · mean(ĝ · x̂)) r"""
-    zero = x.dtype.type(0)
+@kernel("in2 in2 in1 in1 in1 out2 out1 out1")
+def layer_norm_rows_backward(g, x, weight, mean, r, dx, dweight, dbias):
+    """dx = (ĝ - mean(ĝ) - x̂ · mean(ĝ · x̂)) r;  dweight = Σ over rows of g x̂,  dbias = Σ g, both given as zeros.
+
+    In sums of 64 rows and then of these: of few large sums little is rounded off.
+    """
+    zero, part_weight, part_bias = x.dtype.type(0), np.empty_like(dweight), np.empty_like(dbias)
     share = x.dtype.type(1) / x.dtype.type(x.shape[1])
-    for i in range(x.shape[0]):
-        row, g_row, out, m, s = x[i], g[i], dx[i], mean[i], r[i]
-        total = along = zero
-        for j in range(row.size):
-            t = g_row[j] * weight[j]
-            total += t
-            along += t * (row[j] - m)
-        total, along = total * share, along * share * s * s
-        for j in range(row.size):
-            out[j] = (g_row[j] * weight[j] - total - (row[j] - m) * along) * s
-
-
-@kernel("in2 in2 in1 in1 out1")
-def layer_norm_weight(g, x, mean, r, dweight):
-    """dweight (given as zeros) = Σ over rows of g x̂, 64 rows at a time: of few large sums little is rounded off"""
-    part = np.empty_like(dweight)
     for first in range(0, x.shape[0], 64):
-        part[:] = 0
+        part_weight[:] = 0
+        part_bias[:] = 0
         for i in range(first, min(first + 64, x.shape[0])):
-            row, g_row, m, s = x[i], g[i], mean[i], r[i]
+            row, g_row, out, m, s = x[i], g[i], dx[i], mean[i], r[i]
+            total = along = zero
             for j in range(row.size):
-                part[j] += g_row[j] * (row[j] - m) * s
-        for j in range(part.size):
-            dweight[j] += part[j]
+                centred = row[j] - m
+                total += g_row[j] * weight[j]
+                along += g_row[j] * weight[j] * centred
+                part_weight[j] += g_row[j] * centred * s
+                part_bias[j] += g_row[j]
+            total, along = total * share, along * share * s * s
+            for j in range(row.size):
+                out[j] = (g_row[j] * weight[j] - total - (row[j] - m) * along) * s
+        for j in range(dweight.size):
+            dweight[j] += part_weight[j]
+            dbias[j] += part_bias[j]
 
 
 class LayerNorm(Fused):
@@ -82,16 +79,14 @@ class LayerNorm(Fused):
         return y
 
     def grad_x(g, x, weight, saved):
-        dx = np.empty(x.shape, x.dtype)
-        layer_norm_rows_backward(rows(g), rows(x), vector(weight, x.shape[-1], x.dtype), saved.mean, saved.r, rows(dx))
+        dx, (saved.dweight, saved.dbias) = np.empty(x.shape, x.dtype), np.zeros((2, x.shape[-1]), x.dtype)
+        layer_norm_rows_backward(rows(g), rows(x), vector(weight, x.shape[-1], x.dtype), saved.mean, saved.r, rows(dx),
+                                 saved.dweight, saved.dbias)
         return dx
 
-    def grad_weight(g, x, saved):
-        dweight = np.zeros(x.shape[-1], x.dtype)
-        layer_norm_weight(rows(g), rows(x), saved.mean, saved.r, dweight)
-        return dweight
+    def grad_weight(g, x, weight, saved): return _swept("dweight", g, x, weight, saved)
 
-    def grad_bias(g): return rows(g).sum(axis=0)
+    def grad_bias(g, x, weight, saved): return _swept("dbias", g, x, weight, saved)
 
     def samples(rng):
         yield rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=3), {}
@@ -99,6 +94,13 @@ class LayerNorm(Fused):
         yield 3 + 2 * rng.normal(size=5), rng.normal(size=5), 0.0, {}
         yield rng.normal(size=(3, 4)), 1.0, 0.0, {}
         yield rng.normal(size=(4, 6))[::2, ::-2].T, rng.normal(size=2), rng.normal(size=2), {"eps": 0.5}
+
+
+def _swept(name, g, x, weight, saved):
+    """What the sweep for dx makes besides; the sweep first if nobody asked for dx."""
+    if not hasattr(saved, name):
+        LayerNorm.grad_x(g, x, weight, saved)
+    return vars(saved).pop(name)
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):

@@ -8,11 +8,12 @@ of layout: "halves" pairs i with i + D/2 (Hugging Face), `interleaved` pairs 2i 
 rotation's transpose is the rotation back, so the gradient is turned by minus the angle.
 """
 
+import functools
+
 import numpy as np
 
 from .. import ops
 from ._op import Fused, rows
-from .kernels import kernel
 
 
 def _pair(size, interleaved):
@@ -21,26 +22,10 @@ def _pair(size, interleaved):
         (..., slice(0, size // 2)), (..., slice(size // 2, None)))
 
 
-@kernel("in2 in2 in2 int int int int out2")
-def turn_rows(x, cos, sin, heads, start, step, interleaved, y):
-    """Turn `heads` heads of each row of x, which begin at `start` and then every `step` numbers; row n takes row n of the
-    tables, which repeat."""
-    half, line = cos.shape[1], 0
-    for n in range(x.shape[0]):
-        c, s = cos[line], sin[line]
-        line = line + 1 if line + 1 < cos.shape[0] else 0
-        for h in range(heads):
-            at = start + h * step
-            row, out = x[n, at:at + 2 * half], y[n, at:at + 2 * half]
-            if interleaved:
-                for i in range(half):
-                    a, b = row[2 * i], row[2 * i + 1]
-                    out[2 * i], out[2 * i + 1] = a * c[i] - b * s[i], a * s[i] + b * c[i]
-            else:
-                first, second, out_first, out_second = row[:half], row[half:], out[:half], out[half:]
-                for i in range(half):
-                    a, b = first[i], second[i]
-                    out_first[i], out_second[i] = a * c[i] - b * s[i], a * s[i] + b * c[i]
+@functools.cache
+def _kernels():
+    from . import rope_kernels              # needs numba to be imported
+    return rope_kernels
 
 
 def turned(x, rotation, heads, start=0, step=0, back=False):
@@ -51,7 +36,7 @@ def turned(x, rotation, heads, start=0, step=0, back=False):
     (cos, sin, interleaved), y = rotation, np.array(x, order="C")
     if y.size:
         cos, sin = (rows(np.asarray(angles, x.dtype)) for angles in (cos, sin))
-        turn_rows(rows(x), cos, -sin if back else sin, heads, start, step, interleaved, rows(y))
+        _kernels().turn_rows(rows(x), cos, -sin if back else sin, heads, start, step, interleaved, rows(y))
     return y
 
 

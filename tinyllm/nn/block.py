@@ -20,7 +20,7 @@ class Block(Module):
 
     def forward(self, x, cache=None, rotation=None):                            # (B, T, C)
         if self.norm_first:
-            x = x + self.dropout(self.attn(self.norm1(x), cache, rotation))     # (B, T, C)
-            return x + self.dropout(self.mlp(self.norm2(x)))                    # (B, T, C)
+            x, h = self.norm2.after(x, self.dropout(self.attn(self.norm1(x), cache, rotation)))     # (B, T, C), twice
+            return x + self.dropout(self.mlp(h))                                # (B, T, C)
         x = self.norm1(x + self.dropout(self.attn(x, cache, rotation)))         # (B, T, C)
         return self.norm2(x + self.dropout(self.mlp(x)))                        # (B, T, C)

@@ -20,6 +20,11 @@ class LayerNorm(Module):
     def forward(self, x):
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
+    def after(self, x, branch):
+        """The residual stream x + branch, and its norm."""
+        x = x + branch
+        return x, self(x)
+
     def details(self):
         return f"{self.weight.size}, eps={self.eps}, bias={self.bias is not None}"
 
@@ -37,6 +42,10 @@ class RMSNorm(Module):
 
     def forward(self, x):
         return F.rms_norm(x, self.weight, self.eps)
+
+    def after(self, x, branch):
+        """The residual stream x + branch, and its norm."""
+        return F.add_rms_norm(x, branch, self.weight, self.eps)
 
     def details(self):
         return f"{self.weight.size}, eps={self.eps}"
