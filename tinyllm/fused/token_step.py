@@ -20,6 +20,8 @@ the same instructions, whatever the number of threads. Who has to wait looks for
 position.
 """
 
+from functools import cache
+
 import numpy as np
 
 from . import eight_rows, memory
@@ -313,6 +315,7 @@ def counters():
     return address, cells
 
 
+@cache
 def compiled(kernel, dtype):
     """`run` or `write` for a precision."""
     memory.register()

@@ -28,7 +28,8 @@ from ..nn import Attention, LayerNorm, Linear, RMSNorm, SwiGLU
 SHARED = 5e6        # bytes of weights from which several threads are faster than one
 PIECE = 64e3        # bytes of weights that are worth a piece, unless a matrix has so many that MANY are enough
 MANY = 256
-AGAIN = 64          # tokens after which the slower of two ways is tried again
+AGAIN = 64          # calls after which the slower of two ways is tried again
+FEW = 4             # tokens of a large model in one call
 COLUMNS = {name.lower(): getattr(ops, name) for name in
            "X Y SIZE WEIGHT BIAS SCALES GROUP ADD INDEX PAIRS SLOTS STEP VALUES VALUE_SIZE VALUE_STEP SHARING SCRATCH".split()}
 LINE = 16           # vectors begin at a multiple of so many numbers
@@ -43,11 +44,12 @@ class Program:
 
     def __init__(self, dtype):
         self.dtype, self.rows, self.numbers, self.arrays = dtype, [], [], []
-        self.size = self.end = self.weights = 0         # numbers in all vectors, pieces in all operations, bytes of weights
+        self.top = self.size = self.end = self.weights = 0      # numbers now and at most, pieces of all operations, bytes of weights
 
     def vector(self, n):
         """Room for `n` numbers."""
-        place, self.size = self.size, self.size + -(-n // LINE) * LINE
+        place, self.top = self.top, self.top + -(-n // LINE) * LINE
+        self.size = max(self.size, self.top)
         return place
 
     def add(self, op, *, units=1, bytes=0, number=0.0, beside=False, **columns):
@@ -141,7 +143,7 @@ class Program:
             self.linear(layer.down, gate, y, add=True)
         elif hasattr(layer, "approximate"):
             hidden = self.linear(layer.fc, x)
-            self.add(ops.GELU_TANH if layer.approximate == "tanh" else ops.GELU_ERF, y=hidden, size=self.size - hidden)
+            self.add(ops.GELU_TANH if layer.approximate == "tanh" else ops.GELU_ERF, y=hidden, size=self.top - hidden)
             self.linear(layer.proj, hidden, y, add=True)
         else:
             raise Unsuited
@@ -170,14 +172,18 @@ def program_for(model, cache):
     program.row(model.wte, x)
     if hasattr(model, "wpe"):
         program.row(model.wpe, x, position=True, add=True)
+    start = program.top
     for block, kept in zip(model.blocks, cache.layers):
-        before, after = (h, x) if block.norm_first else (x, None)
+        program.top = start                             # what a block works with is free for the next
         if block.norm_first:
             program.norm(block.norm1, x, h)
-        program.attention(block.attn, before, x, rotation, kept)
-        program.norm(*((block.norm2, x, h) if block.norm_first else (block.norm1, x, x)))
-        program.mlp(block.mlp, before, x)
-        if not block.norm_first:
+            program.attention(block.attn, h, x, rotation, kept)
+            program.norm(block.norm2, x, h)
+            program.mlp(block.mlp, h, x)
+        else:
+            program.attention(block.attn, x, x, rotation, kept)
+            program.norm(block.norm1, x, x)
+            program.mlp(block.mlp, x, x)
             program.norm(block.norm2, x, x)
     if model.norm is not None:
         program.norm(model.norm, x, h)
@@ -195,12 +201,12 @@ class Step:
         self.work = np.zeros(program.size, program.dtype)
         self.logits = self.work[logits:logits + model.config.vocab_size]
         self.place, self.vocab_size = logits, model.config.vocab_size
-        self.run, self.alone = ops.compiled(ops.run, program.dtype), ops.counters()
+        self.alone = ops.counters()
         self.team = Team(self) if program.weights >= SHARED else None
 
     def __call__(self, token):
         """The logits, in an array that the next call writes again."""
-        self._compute(self.run, 1, token, self.cache.length)
+        self._compute(ops.run, 1, token, self.cache.length)
         self.cache.advance(1)
         return self.logits
 
@@ -209,15 +215,17 @@ class Step:
 
         The last may be one of `ends` (V,), or -1 where nothing can be drawn. `seen` (V,) is kept up to date; `room` is (WORKED + 1, V).
         """
-        ids, count = np.zeros(count + 1, np.int64), min(count, self.cache.capacity - self.cache.length)
+        count = min(count, self.cache.capacity - self.cache.length, FEW if self.team else count)
+        ids = np.zeros(count + 1, np.int64)
         addresses = [array.ctypes.data for array in (settings, seen, ends, room)]
         request = np.array([token, self.cache.length, count, self.place, self.vocab_size, *addresses, *source, ids.ctypes.data])
-        self._compute(ops.compiled(ops.write, self.work.dtype), count, request)
+        self._compute(ops.write, count, request)
         self.cache.advance(int(ids[0]))
         return ids[1:ids[0] + 1]
 
     def _compute(self, kernel, count, *wanted):
         """Call a kernel, with helpers where they are worth it."""
+        kernel = ops.compiled(kernel, self.work.dtype)
         if self.team is None or threads.num_threads() == 1:
             kernel(self.work, self.numbers, self.rows, self.alone[0], *wanted)
         else:
@@ -225,24 +233,24 @@ class Step:
 
     def help(self, counters):
         """Take part in tokens of other threads, for a while."""
-        self.run(self.work, self.numbers, self.rows, counters[0], -1, 0)
+        ops.compiled(ops.run, self.work.dtype)(self.work, self.numbers, self.rows, counters[0], -1, 0)
 
 
 class Team:
     """A step by several threads, or by the caller alone where that has been the faster: on a busy machine helpers come late.
 
-    Both ways are timed. The slower one is tried again every AGAIN tokens.
+    Both ways are timed. The slower one is tried again every AGAIN calls.
     """
 
     def __init__(self, step):
         self.step, self.counters, self.helpers = step, ops.counters(), []
-        self.seconds, self.tokens = [math.inf, 0.0], 0          # of a token: alone, together; tokens until the other way is tried
+        self.seconds, self.calls = [math.inf, 0.0], 0           # of a token: alone, together; calls until the other way is tried
 
     def __call__(self, kernel, count, *wanted):
         together = self.seconds[1] < self.seconds[0]
-        if self.tokens <= 0:
-            together, self.tokens = not together, AGAIN
-        self.tokens -= count
+        if self.calls == 0:
+            together, self.calls = not together, AGAIN
+        self.calls -= 1
         if together:
             self.call_helpers(threads.num_threads() - 1)
         counters, start = self.counters if together else self.step.alone, time.perf_counter()
