@@ -36,6 +36,24 @@ def test_pieces_see_the_callers_switches_and_leave_the_threads_as_they_were():
     assert threads.run([look] * 4) == [(True, True)] * 4
 
 
+def test_switches_that_a_piece_throws_on_the_callers_thread_stay_its_own():
+    """A thread that comes late, when the caller is at work on a piece already, sees the switches that `run` was called under."""
+    threads.run([lambda: None] * 2)
+    go, seen = threading.Event(), threading.Event()
+    threads._Pool.executor.submit(go.wait)      # the only other thread
+
+    def first():
+        with no_grad():
+            go.set()
+            return seen.wait(10) and STATE.grad
+
+    def second():
+        seen.set()
+        return STATE.grad
+
+    assert threads.run([first, second]) == [False, True]
+
+
 def test_work_inside_of_work_stays_on_its_thread():
     def inner():
         return threads.num_threads(), threads.run([threading.get_ident] * 2), threading.get_ident()

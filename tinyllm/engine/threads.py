@@ -79,12 +79,13 @@ def run(pieces):
     if count <= 1:
         return [piece() for piece in pieces]
     results, errors = [None] * len(pieces), {}
-    take, switches = itertools.count().__next__, STATE.own
+    take, own = itertools.count().__next__, STATE.own
+    given = own.grad, own.fused, own.dtype, own.watchers        # as they are now: the caller's own pieces may change them
 
     def work():
         own = STATE.own
         before = own.grad, own.fused, own.dtype, own.watchers
-        own.grad, own.fused, own.dtype, own.watchers = switches.grad, switches.fused, switches.dtype, switches.watchers
+        own.grad, own.fused, own.dtype, own.watchers = given
         _here.working = True
         try:
             while (i := take()) < len(pieces):
