@@ -42,13 +42,13 @@ def trainer(family="gpt", batch=4, validation=None, **settings):
     return Trainer(FAMILIES[family](), batches, validation, config, out=io.StringIO())
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("fused, recompute", [(True, False), (True, True), (False, False)])
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_leaves_nothing_to_the_garbage_collector(family, shards, fused):
+def test_a_step_leaves_nothing_to_the_garbage_collector(family, shards, fused, recompute):
     """Its graph is gone the moment it is let go: reference counts free it, no cycle waits."""
     with tl.fused(fused):
-        training = trainer(family, shards=shards)
+        training = trainer(family, shards=shards, recompute=recompute)
         training.train_step()
         roots = []
         training.shards.before_backward = lambda loss: roots.append(weakref.ref(loss))
@@ -110,6 +110,13 @@ def test_activations_are_what_the_forward_pass_has_left_allocated(family):
         tracemalloc.stop()
     measured = sum(size for size, _ in activations(loss, training.shards.flats[0].data).values())
     assert measured == pytest.approx(allocated, rel=0.01)
+
+
+def test_blocks_that_are_computed_again_hold_their_input_alone():
+    training = trainer(recompute=True)
+    training.train_step()
+    config = training.model.config
+    assert profile(training)["ops"]["recompute"]["bytes"] == config.n_layer * 4 * config.block_size * config.n_embd * 4     # B·T·C floats
 
 
 def test_weights_and_shared_arrays_are_counted_once():

@@ -151,7 +151,7 @@ def table(measured):
     lines = [f"memory of a training step, measured after step {measured['step']}:"]
     lines += [f"  {name:<12} {_mb(size)}  {notes.get(name, '')}".rstrip() for name, size in memory.items()]
     lines += [f"  {'in all':<12} {_mb(sum(memory.values()))}", f"  {'peak':<12} {_mb(measured['peak'])}  of the process, with all that is not of the step",
-              f"  {'operation':<18} {'activations':>12} {'arrays':>7} {'forward':>11} {'backward':>11}"]
+              f"  {'operation':<21} {'activations':>12} {'arrays':>7} {'forward':>11} {'backward':>11}"]
     whole = np.maximum(1e-12, [sum(op[kind] for op in ops.values()) for kind in ("bytes", "forward", "backward")])
     rest = defaultdict(float)
     for name, op in ops.items():
@@ -171,4 +171,4 @@ def _mb(size):
 
 
 def _row(name, op):
-    return f"  {name:<18} {_mb(op['bytes'])} {op['arrays']:7,.0f} {op['forward'] * 1e3:8,.2f} ms {op['backward'] * 1e3:8,.2f} ms"
+    return f"  {name:<21} {_mb(op['bytes'])} {op['arrays']:7,.0f} {op['forward'] * 1e3:8,.2f} ms {op['backward'] * 1e3:8,.2f} ms"
