@@ -1,16 +1,19 @@
-"""What is equal to the bit, and what to tolerance: measured, and printed as a table in Markdown.
+"""What is equal to the bit, and what to tolerance: measured, and printed as two tables in Markdown.
 
     python tests/soak/determinism.py
 
 Everything in SUBJECTS is done in processes of their own: twice on one thread and one core, once on two threads and all cores; each with
 another order of Python's sets. Their results are files of arrays, compared byte by byte. PAIRS compares two subjects with each other,
-where the same thing is computed in another order: there the difference is told, in parts of the largest number.
+where the same thing is computed in another order: there the difference is told, in parts of the largest number. Training over MPI is
+among them where mpiexec and mpi4py are installed.
 """
 
 import argparse
 import functools
 import hashlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,21 +34,37 @@ ONE_STEP = "--steps 1 --warmup 0 --eval-every 1 --eval-windows 20 --sample 0 --d
 RUNS = 0
 
 
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 TEXT = Path("../tales.txt")     # one for all processes: a run's config.json says where it is
 
 
 def run(words):
-    """The facts about a run of the command line (a digest) and the weights it ends with."""
+    """What comes out of a run of the command line."""
     global RUNS
     RUNS += 1
     path = Path(f"run{RUNS}")
     assert tinyllm([*words, "--out", str(path)]) == 0
+    return outcome(path)
+
+
+def outcome(path):
+    """The facts about a run (a digest) and its best weights."""
     record = hashlib.sha256(repr(sorted(facts(path, "").items())).encode()).digest()
     return {"facts": np.frombuffer(record, np.uint8), **tl.load(path)[0].state_dict()}
 
 
 def train(*words):
     return lambda threads: run(["train", str(TEXT), *MODEL, *words])
+
+
+def over_mpi(*words):
+    """`train` in two processes."""
+    def measured(threads):
+        path = Path("mpi")
+        subprocess.run([MPIEXEC, "-n", "2", sys.executable, "-m", "tinyllm", "train", str(TEXT), *MODEL, *words, "--threads", "1", "--out", str(path)],
+                       check=True, capture_output=True)
+        return outcome(path)
+    return measured
 
 
 def rl(way, *words):
@@ -118,6 +137,11 @@ PAIRS = {
 }
 
 
+if MPIEXEC and importlib.util.find_spec("mpi4py"):
+    HALVES |= {"one process": train(*STEPS, "--shards", "2"), "two processes": over_mpi(*STEPS, "--shards", "2")}
+    PAIRS["training a GPT (dropout, 2 shards) in 1 process and in 2 over MPI"] = "one process", "two processes"
+
+
 def measure(names, threads, directory):
     """Do what `names` says and write what comes out."""
     set_num_threads(threads)
@@ -150,18 +174,19 @@ def verdict(one, other):
     return f"to {max(np.abs(one[name].astype(np.float64) - other[name]).max() for name in one) / scale:.0e} of the largest"
 
 
-def rows(subjects):
-    """(what, compared, verdict) of everything measured."""
+def tables(subjects):
+    """Both tables, row by row."""
     with tempfile.TemporaryDirectory() as scratch:
         names = [*subjects, *HALVES]
         (Path(scratch) / TEXT.name).write_text(tl.text.tales.corpus(100_000))
         first, again, threaded = (measured(names, threads, cores, scratch) for threads, cores in ((1, 1), (1, 1), (2, 0)))
+        yield "equal to the bit", "in another process", "on 2 threads, all cores"
         for number, name in enumerate(subjects):
             file = f"result{number}.safetensors"
-            yield name, "two processes", verdict(first / file, again / file)
-            yield name, "1 and 2 threads", verdict(first / file, threaded / file)
+            yield name, verdict(first / file, again / file), verdict(first / file, threaded / file)
+        yield "computed in another way", "equal"
         for name, pair in PAIRS.items():
-            yield name, "", verdict(*(first / f"result{names.index(half)}.safetensors" for half in pair))
+            yield name, verdict(*(first / f"result{names.index(half)}.safetensors" for half in pair))
 
 
 def main():
@@ -178,11 +203,12 @@ def main():
         return measure(args.measure.split("|"), args.threads, args.directory)
     subjects = [name for name in SUBJECTS if not args.quick or name in (
         "training a GPT (dropout, 2 shards)", "sampling from a Llama", "training a BPE tokenizer")]
-    print("| what | compared | equal |\n|---|---|---|")
-    wrong = 0
-    for what, compared, equal in rows(subjects):
-        print(f"| {what} | {compared} | {equal} |", flush=True)
-        wrong += equal == "different" or bool(compared) and equal != "to the bit"
+    wrong = False
+    for row in tables(subjects):
+        print(("\n" if "equal" in row else "") + f"| {' | '.join(row)} |")
+        if "equal" in row[0] or "equal" in row:
+            print("|---" * len(row) + "|")
+        wrong |= "different" in row or row[0] in subjects and set(row[1:]) != {"to the bit"}
     return 1 if wrong else 0
 
 
