@@ -33,7 +33,7 @@ COMMANDS = {
     "sft": ["rl", "sft", *RL, *"--steps 40 --eval-every 5 --batch 8".split()],
     "reward": ["rl", "reward", *RL, *"--pairs pairs.jsonl --steps 40 --eval-every 5 --batch 8".split()],
     "grpo": ["rl", "grpo", *RL, *"--steps 20 --eval-every 3 --prompts 4 --group-size 4 --minibatches 2 --epochs 2 --beta 0.02".split()],
-    "ppo": ["rl", "ppo", *RL, *"--steps 20 --eval-every 3 --episodes 16 --value-warmup 2 --target-kl 1".split()],
+    "ppo": ["rl", "ppo", *RL, *"--steps 20 --eval-every 3 --episodes 16 --value-warmup 2 --target-kl 1 --reward judge".split()],
     "dpo": ["rl", "dpo", *RL, *"--pairs pairs.jsonl --steps 40 --eval-every 5 --batch 8".split()],
 }
 CLOCK = {"seconds", "tokens_per_second", "seconds_sampling", "seconds_learning", "metrics_bytes", "sha256"}
@@ -52,6 +52,7 @@ def prepare(scratch):
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
         assert main(["train", "text.txt", *SMALL, "--block", "24", "--steps", "5", "--out", "base"]) == 0
         assert main(["rl", "sft", *"--task copy --difficulty 2 --layers 1 --heads 2 --width 16 --steps 60 --seed 0 --out start".split()]) == 0
+        assert main(["rl", "reward", *RL, *"--pairs pairs.jsonl --steps 10 --out judge".split()]) == 0
 
 
 def going_on(words, run):
