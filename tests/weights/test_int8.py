@@ -6,6 +6,7 @@ import pytest
 from tinyllm.engine import Tensor, fused, no_grad
 from tinyllm.engine.random import Generator
 from tinyllm.models import DeepSeek, DeepSeekConfig, GPT, GPTConfig, Llama, LlamaConfig
+from tinyllm.fused.token_step import compiled
 from tinyllm.nn import Parameter
 from tinyllm.weights.int8 import Int8Linear, dequantize, multiply, perplexity, quantize, quantized, weight_bytes
 
@@ -45,12 +46,14 @@ def test_few_rows_and_many_are_the_product_with_the_matrix(rows, dtype):
     np.testing.assert_allclose(y, x @ layer.matrix().numpy().T + layer.bias.numpy(), rtol=2e-5, atol=2e-5)
 
 
-def test_the_kernel_is_its_own_python():
-    x, (q, scales) = normal(2, 12), quantize(normal(3, 12, seed=1))
-    compiled, plain = np.empty((2, 3), np.float32), np.empty((2, 3), np.float32)
-    multiply(x, q, scales, compiled)
+@pytest.mark.parametrize("columns", [12, 48, 96, 128])       # in groups of 4, 16, 32 and 64
+def test_the_kernel_is_its_own_python(columns):
+    x, (q, scales) = normal(2, columns), quantize(normal(3, columns, seed=1))
+    fast, plain = np.empty((2, 3), np.float32), np.empty((2, 3), np.float32)
+    compiled(multiply, np.dtype(np.float32))(x, q, scales, fast)
     multiply.python(x, q, scales, plain)
-    np.testing.assert_allclose(compiled, plain, rtol=1e-5)
+    np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fast, x @ dequantize(q, scales).T, rtol=1e-5, atol=1e-5)
 
 
 MODELS = {"gpt": (GPT, GPTConfig(50, 2, 2, 32, 16)), "llama": (Llama, LlamaConfig(50, 2, 4, 32, 16, n_kv_head=2, tied=False)),

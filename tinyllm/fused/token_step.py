@@ -26,7 +26,7 @@ import numpy as np
 
 from . import eight_rows, memory
 from .choosing import PENALTY, SETTINGS_SIZE, TEMPERATURE, WORKED, choose
-from .eight_rows import ROWS, add_eights, eight_dots
+from .eight_rows import LANES, ROWS, add_eights, eight_dots, int8_dot
 from .gelu import gelu_erf, gelu_tanh
 from .kernels import kernel
 from .memory import array_at, bytes_at, draw_bits, fetch_add, nap, peek, put
@@ -50,7 +50,7 @@ COLUMNS = 22
 
 NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`, a cache line apart
 NEAR = 4096                                         # numbers of values that are worked on at a time, while the caches have them
-LOOKS = 4000                                        # how often a waiting thread looks before it naps: some microseconds
+LOOKS = 20_000                                      # how often a waiting thread looks before it naps: some 20 microseconds
 NAPS = 100                                          # how many naps a helper takes after a token before it leaves
 
 
@@ -89,37 +89,22 @@ def matrix_times(weight, x, y):
         y[i] = total
 
 
-def _grouped(size):
-    """The kernel of `matrix_times` for int8 in groups of `size`, which the compiler is to know; 0 for any."""
-    @kernel("in1 byte1 in1 int out1")
-    def int8_matrix_times(x, q, scales, group, y):
-        """y[o] = Σ_g scales[o, g] · Σ over the columns j of group g of x[j] · q[o, j]"""
-        n = size if size else group
-        groups = x.size // n
-        for o in range(y.size):
-            total = x.dtype.type(0)
-            for g in range(groups):
-                start = (o * groups + g) * n
-                small, some, part = q[start:start + n], x[g * n:(g + 1) * n], x.dtype.type(0)
-                for j in range(n):
-                    part += some[j] * x.dtype.type(small[j])
-                total += part * scales[o * groups + g]
-            y[o] = total
-    return int8_matrix_times
-
-
-int8_64_times, int8_32_times, int8_times = _grouped(64), _grouped(32), _grouped(0)
-
-
 @kernel("in1 byte1 in1 int out1")
 def int8_matrix_times(x, q, scales, group, y):
-    """y = W x for int8 rows of W one behind the other, with a scale for each `group` columns."""
-    if group == 64:
-        int8_64_times(x, q, scales, group, y)
-    elif group == 32:
-        int8_32_times(x, q, scales, group, y)
-    else:
-        int8_times(x, q, scales, group, y)
+    """y[o] = Σ_g scales[o, g] · Σ over the columns j of group g of x[j] · q[o, j], for rows of q and scales one behind the other."""
+    groups = x.size // group
+    for o in range(y.size):
+        row, factors = q[o * x.size:(o + 1) * x.size], scales[o * groups:(o + 1) * groups]
+        if group % LANES == 0:
+            y[o] = int8_dot(x, row, factors, group)
+            continue
+        total = x.dtype.type(0)
+        for g in range(groups):
+            small, some, part = row[g * group:(g + 1) * group], x[g * group:(g + 1) * group], x.dtype.type(0)
+            for j in range(group):
+                part += some[j] * x.dtype.type(small[j])
+            total += part * factors[g]
+        y[o] = total
 
 
 @kernel("out1 in1 in1 int")

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..engine import STATE, Tensor, no_grad
 from ..fused.kernels import kernel
-from ..fused.token_step import int8_matrix_times
+from ..fused.token_step import compiled, int8_matrix_times
 from ..nn import Linear, Module
 from ..nn import functional as F
 
@@ -79,7 +79,7 @@ class Int8Linear(Module):
         if rows > FEW or x.requires_grad or not STATE.fused:
             return F.linear(x, self.matrix(), self.bias)
         y = np.empty((rows, len(self.quantized)), x.dtype)
-        multiply(np.ascontiguousarray(x.numpy()).reshape(rows, -1), self.quantized, self.scales.astype(x.dtype, copy=False), y)
+        compiled(multiply, x.dtype)(np.ascontiguousarray(x.numpy()).reshape(rows, -1), self.quantized, self.scales.astype(x.dtype, copy=False), y)
         if self.bias is not None:
             y += self.bias.numpy()
         return Tensor(y.reshape(*x.shape[:-1], -1))
