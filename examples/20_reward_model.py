@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Reward models: a number from comparisons
 #
-# Nobody can say how good an answer is on a scale from 0 to 100 and mean the same tomorrow. Saying which of two is better is easy. A reward model turns such comparisons into a number
-# for any answer, and that number is what reinforcement learning from human feedback then climbs. Here is the maths on three answers; then a model that learns from a judge who errs
-# in one case out of ten, and the two questions one should ask of it: how right can it be at all, and does it know how sure it is? In full the lesson takes about half a minute.
+# Nobody can say how good an answer is on a scale from 0 to 100 and mean the same tomorrow. Saying which of two is better is easy. A reward model
+# turns such comparisons into a number for any answer, and that number is what reinforcement learning from human feedback then climbs. Here is the
+# maths on three answers; then a model that learns from a judge who errs in one case out of ten, and the two questions one should ask of it: how right
+# can it be at all, and does it know how sure it is? In full the lesson takes about half a minute.
 
 # %%
 import io
@@ -20,8 +21,8 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 # %% [markdown]
 # ## Bradley and Terry, on three answers
 #
-# Give each answer a score s. The model of 1952: A is preferred to B with the probability σ(s_A - s_B) = 1 / (1 + e^-(s_A - s_B)). The other way round, given who won, the loss
-# of a comparison is -log of the probability of what happened:
+# Give each answer a score s. The model of 1952: A is preferred to B with the probability σ(s_A - s_B) = 1 / (1 + e^-(s_A - s_B)). The other way
+# round, given who won, the loss of a comparison is -log of the probability of what happened:
 #
 #     L = -log σ(D),  D = s_winner - s_loser          ∂L/∂s_winner = -σ(-D),  ∂L/∂s_loser = +σ(-D)
 #
@@ -51,8 +52,8 @@ print(f"P(A over B) = {sigma(a - b):.3f} (counted 0.73), P(B over C) = {sigma(b 
 assert abs(sigma(a - b) - 0.73) < 0.01 and abs(sigma(a - c) - 0.88) < 0.01
 
 # %% [markdown]
-# Two scores a step apart win 73 to 27, two steps apart 88 to 12: the three numbers explain six. Only differences count: add 100 to each and no probability changes. That is why a
-# trained reward model is moved to mean 0 and standard deviation 1 before it is used (`tl.rl.Normaliser`).
+# Two scores a step apart win 73 to 27, two steps apart 88 to 12: the three numbers explain six. Only differences count: add 100 to each and no
+# probability changes. That is why a trained reward model is moved to mean 0 and standard deviation 1 before it is used (`tl.rl.Normaliser`).
 
 # %%
 shifted, _ = tl.rl.reward_loss(scores.numpy()[winner] + 100, scores.numpy()[loser] + 100)
@@ -65,22 +66,14 @@ drawing.save("out/20_bradley_terry.svg", drawing.curves(
 # %% [markdown]
 # ## A judge who errs
 #
-# The answers are now a small GPT's attempts at sorting five digits, and how good one is we know exactly: the share of its digits that are right. The judge
-# sees two attempts, prefers the better one, and errs in one case out of ten.
+# The answers are now a small GPT's attempts at sorting four digits, and how good one is we know exactly: the share of its digits that are right. The
+# judge sees two attempts, prefers the better one, and errs in one case out of ten.
 
 # %%
-class SortedDigits(tl.rl.TASKS["sort"]):
-    """42907= -> 02479; the share of the digits that stand where they should."""
-
-    def reward(self, prompt, text):
-        right = self.answer(prompt)
-        return sum(a == b for a, b in zip(text, right)) / max(len(text), len(right))
-
-
-noise, task = 0.1, SortedDigits(3 if quick else 5)
+noise, task = 0.1, tl.rl.Graded(tl.rl.load_task("sort", 3 if quick else 4))
 tokenizer = tl.rl.task_tokenizer(task)
 policy = tl.rl.fresh_model(task, tokenizer)
-tl.rl.warm_start(policy, task, tokenizer, until=0.05, out=io.StringIO())
+tl.rl.warm_start(policy, task, tokenizer, until=0.1, out=io.StringIO())
 records = tl.rl.judged_pairs(policy, tokenizer, task, 200 if quick else 4000, tl.Generator(2), noise=noise)
 for record in records[:3]:
     better, worse = (task.reward(record["prompt"], record[side]) for side in ("chosen", "rejected"))
@@ -91,8 +84,9 @@ print(f"{len(records)} comparisons, {wrong:.1%} of them mistakes")
 # %% [markdown]
 # ## Training, and the ceiling
 #
-# A reward model is the GPT with its head exchanged for a single number, read at the last token. Nobody can agree with this judge in more than 90 % of new cases: that is the ceiling. With the truth, which the
-# judge only reports, it may agree more often. And on the comparisons it is trained on it may agree too often: from there on it learns the judge's mistakes by heart.
+# A reward model is the GPT with its head exchanged for a single number, read at the last token. Nobody can agree with this judge in more than 90 % of
+# new cases: that is the ceiling. With the truth, which the judge only reports, it may agree more often. And on the comparisons it is trained on it
+# may agree too often: from there on it learns the judge's mistakes by heart.
 
 # %%
 def truly(pairs):
@@ -124,9 +118,9 @@ def train(records, steps, looks=12):
 
 fresh = tl.rl.judged_pairs(policy, tokenizer, task, 100 if quick else 1000, tl.Generator(77), noise=noise)      # never trained on
 judged = tl.rl.encode_pairs(tokenizer, fresh, policy.config.block_size)
-few, steps = (20, 3) if quick else (200, 540)
+few, steps = (20, 3) if quick else (200, 500)
 strong, strong_rows = train(records, steps)
-weak, weak_rows = train(records[:few], steps)
+weak, weak_rows = train(records[:few], max(steps // 4, 1))
 print(f"\n{'':22}{'passes':>8}{'its own':>9}{'held out':>10}{'the truth':>11}")
 for name, rows in ((f"{len(records)} comparisons", strong_rows), (f"{few} comparisons", weak_rows)):
     for row in rows[[0, len(rows) // 3, -1]]:
@@ -134,8 +128,8 @@ for name, rows in ((f"{len(records)} comparisons", strong_rows), (f"{few} compar
 
 
 def learning(rows, title):
-    return drawing.curves({"its own comparisons": (rows[:, 0], rows[:, 1]), "new ones, the judge": (rows[:, 0], rows[:, 2]), "new ones, the truth": (rows[:, 0], rows[:, 3])},
-                          title, 520, 300, floors={"the judge's own": 1 - noise}, x_label="passes over the comparisons", y_label="share right")
+    names = "its own comparisons", "new ones, the judge", "new ones, the truth"
+    return drawing.curves({name: (rows[:, 0], rows[:, k]) for k, name in enumerate(names, 1)}, title, 520, 300, floors={"the judge's own": 1 - noise}, x_label="passes over the comparisons", y_label="share right")
 
 
 drawing.save("out/20_ceiling.html", drawing.page(
@@ -145,8 +139,9 @@ drawing.save("out/20_ceiling.html", drawing.page(
 # %% [markdown]
 # ## Does it know how sure it is?
 #
-# σ(D) is a promise: of the comparisons in which it says 80 %, 80 should go its way. Sort the new comparisons by the size of D, make ten heaps, and look what came of each. No heap can keep much more
-# than 90 %, since the judge errs everywhere; a model that has seen few comparisons too often promises far more than it keeps.
+# σ(D) is a promise: of the comparisons in which it says 80 %, 80 should go its way. Sort the new comparisons by the size of D, make ten heaps, and
+# look what came of each. No heap can keep much more than 90 %, since the judge errs everywhere; a model that has seen few comparisons too often
+# promises far more than it keeps.
 
 # %%
 lines = {"a promise kept": ([0.5, 1.0], [0.5, 1.0])}
@@ -169,10 +164,13 @@ asked = tl.rl.Prompts(task).draw(32 if quick else 500, tl.Generator(9), held_out
 rollout = tl.rl.scored(tl.rl.sample(policy, tokenizer, asked, 1, task.max_new_tokens, tl.Generator(10)), task)
 rollout = rollout.take(np.flatnonzero(~rollout.truncated))          # the judge is shown finished attempts only
 with tl.no_grad():
-    given = {name: t.normaliser(t.model.score(rollout).numpy()) for name, t in ((f"{len(records)} comparisons", strong), (f"{few} comparisons", weak)) if t.evaluate()}
-levels = np.round(rollout.rewards, 1)
+    given = {}
+    for name, trainer in ((f"{len(records)} comparisons", strong), (f"{few} comparisons", weak)):
+        trainer.evaluate()              # fits its normaliser
+        given[name] = trainer.normaliser(trainer.model.score(rollout).numpy())
+levels = np.round(4 * rollout.rewards) / 4
 means = {name: [(level, scores[levels == level].mean()) for level in np.unique(levels)] for name, scores in given.items()}
-print(f"\n{'true reward':18}" + "".join(f"{level:>8.1f}" for level in np.unique(levels)))
+print(f"\n{'true reward':18}" + "".join(f"{level:>8.2f}" for level in np.unique(levels)))
 for name, row in means.items():
     print(f"{name:18}" + "".join(f"{score:>+8.2f}" for _, score in row))
 for name, scores in given.items():
@@ -181,6 +179,8 @@ drawing.save("out/20_scores.svg", drawing.curves({name: tuple(zip(*row)) for nam
                                                  "mean score of attempts", 460, 280, x_label="true reward", y_label="score"))
 
 # %% [markdown]
-# The scores were moved to mean 0 on preferred answers from the training: the model of few comparisons knows those by heart, and all new attempts look bad to it.
+# The scores were moved to mean 0 on preferred answers from the training: the model of few comparisons knows those by heart, and all new attempts look
+# bad to it.
 #
-# The score follows the reward where there were attempts to compare. A policy that climbs it will go where there were none; what happens there is the last lesson's.
+# The score follows the reward where there were attempts to compare. A policy that climbs it will go where there were none; what happens there is the
+# last lesson's.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # PPO: learning from a number
 #
-# A reward says how good a whole answer was, not what a better one would have been. The policy gradient turns it into a direction all the same; PPO (Schulman et al. 2017) makes that
-# affordable and safe: several updates from one batch of samples, none of them too far. Here: the gradient of a bandit, exactly and from samples; the ratio and its
-# clip; advantages of single tokens; and all of it at work on a small task. In full the lesson takes about a minute.
+# A reward says how good a whole answer was, not what a better one would have been. The policy gradient turns it into a direction all the same; PPO
+# (Schulman et al. 2017) makes that affordable and safe: several updates from one batch of samples, none of them too far. Here: the gradient of a
+# bandit, exactly and from samples; the ratio and its clip; advantages of single tokens; and all of it at work on a small task. In full the lesson
+# takes about a minute.
 
 # %%
 import copy
@@ -24,7 +25,8 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 #
 #     J = Σ π_k r_k          ∂J/∂z_k = π_k (r_k - J)
 #
-# Each choice is pushed as far as its reward lies above what is to be expected anyway. `tl.rl.enumerate` sums over all completions there are; here there are four of one token.
+# Each choice is pushed as far as its reward lies above what is to be expected anyway. `tl.rl.enumerate` sums over all completions there are; here
+# there are four of one token.
 
 # %%
 rewards = [0.0, 0.2, 0.5, 1.0]
@@ -57,8 +59,9 @@ drawing.save("out/21_bandit.svg", drawing.curves(
 # %% [markdown]
 # ## From samples
 #
-# A language model has too many completions to sum over. But J's gradient is a mean over samples, of r ∇log π, and so a handful of samples estimates it. Here are all groups of two samples
-# there are, weighed by their chance: what is each estimator's mean (bias 0: it is the gradient), and how far is a single estimate off (spread)?
+# A language model has too many completions to sum over. But J's gradient is a mean over samples, of r ∇log π, and so a handful of samples estimates
+# it. Here are all groups of two samples there are, weighed by their chance: what is each estimator's mean (bias 0: it is the gradient), and how far
+# is a single estimate off (spread)?
 #
 #     reinforce   each sample times its reward        rloo   times its reward less that of the other        ppo   rloo's, with a clipped ratio
 #     dr_grpo     less the mean of both               grpo   the same, over their standard deviation
@@ -71,13 +74,14 @@ print("the same with 10 added to every reward: spread " + ", ".join(f"{name} {a:
 assert abs(lab.estimate("reinforce")["bias"]) < 1e-12 and abs(lab.estimate("rloo")["bias"]) < 1e-12
 
 # %% [markdown]
-# Adding a constant to all rewards changes nothing about which is better, and ruins an estimator without a baseline. Taking off what was to be expected is most of the art, and the rest of this
-# lesson is about better expectations.
+# Adding a constant to all rewards changes nothing about which is better, and ruins an estimator without a baseline. Taking off what was to be
+# expected is most of the art, and the rest of this lesson is about better expectations.
 #
 # ## The ratio and its clip
 #
-# Sampling is dear, so each batch is used for several updates. After the first one the samples are an older policy's; the ratio r = π_new / π_old puts that right. It does so well only while it is near 1.
-# PPO's objective for a token of advantage A is min(A r, A clip(r, 0.8, 1.2)): beyond the clip it is flat, the slope is 0 and the token pulls no further.
+# Sampling is dear, so each batch is used for several updates. After the first one the samples are an older policy's; the ratio r = π_new / π_old puts
+# that right. It does so well only while it is near 1. PPO's objective for a token of advantage A is min(A r, A clip(r, 0.8, 1.2)): beyond the clip it
+# is flat, the slope is 0 and the token pulls no further.
 
 # %%
 ratios = np.linspace(0.4, 1.8, 141)
@@ -92,12 +96,13 @@ print(tl.rl.explain_token(0, 0, logps=[[-0.5]], old_logps=[[-1.0]], advantages=[
 print(tl.rl.explain_token(0, 0, logps=[[-0.5]], old_logps=[[-1.0]], advantages=[-2.0], mask=[[1]]))
 
 # %% [markdown]
-# The second is not clipped: a bad token that has become likelier can be pulled back from any distance. The min always takes the more pessimistic of the two.
+# The second is not clipped: a bad token that has become likelier can be pulled back from any distance. The min always takes the more pessimistic of
+# the two.
 #
 # ## Advantages of single tokens
 #
-# PPO's expectation is a network, the value function V: how much reward is still to come from here. Five tokens; the score 1 comes at the end, each token pays a little for
-# moving away from the reference (-0.1 times its log-ratio). Generalised advantage estimation (1506.02438) goes backwards:
+# PPO's expectation is a network, the value function V: how much reward is still to come from here. Five tokens; the score 1 comes at the end, each
+# token pays a little for moving away from the reference (-0.1 times its log-ratio). Generalised advantage estimation (1506.02438) goes backwards:
 #
 #     δ_t = r_t + γ V_{t+1} - V_t          A_t = δ_t + γ λ A_{t+1}
 #
@@ -138,8 +143,9 @@ drawing.save("out/21_gae.svg", drawing.numbers(np.stack(list(table.values())), l
 # %% [markdown]
 # ## PPO on a task
 #
-# A GPT learns to sort digits: "4290=" is answered by "0249". After a short supervised warm start PPO samples, scores, and updates policy and value function; in the first steps only the
-# value function learns. Three numbers to watch: the reward; the KL to the start, the way gone; and the share of tokens that the clip has stopped.
+# A GPT learns to sort digits: "4290=" is answered by "0249". After a short supervised warm start PPO samples, scores, and updates policy and value
+# function; in the first steps only the value function learns. Three numbers to watch: the reward; the KL to the start, the way gone; and the share of
+# tokens that the clip has stopped.
 
 # %%
 task = tl.rl.load_task("sort", 3 if quick else 4)
@@ -169,8 +175,8 @@ for name, options in ways.items():
           f"{after['kl']:>7.2f}{stopped:>9.1%}")
 
 # %% [markdown]
-# Eight passes get more out of the same samples. Without the clip they go further and arrive lower: the ratio no longer puts right what it was to put right. A high price on KL buys a
-# shorter way with a lower reward. (One seed each; change it before believing in a small difference.)
+# Eight passes get more out of the same samples. Without the clip they go further and arrive lower: the ratio no longer puts right what it was to put
+# right. A high price on KL buys a shorter way with a lower reward. (One seed each; change it before believing in a small difference.)
 
 # %%
 def line(trainer, name, over=5):

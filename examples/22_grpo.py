@@ -2,8 +2,8 @@
 # # GRPO: the other answers are the teacher
 #
 # PPO asks a second network how well a completion was expected to do. GRPO (DeepSeekMath, 2402.03300) asks nobody: it samples several completions of
-# each prompt and measures each against the others. What is better than its group becomes likelier, what is worse less likely. Here it is by hand, then the ways to add
-# up its loss and what they do to long answers, then a small model that learns to sort. In full the lesson takes half a minute.
+# each prompt and measures each against the others. What is better than its group becomes likelier, what is worse less likely. Here it is by hand,
+# then the ways to add up its loss and what they do to long answers, then a small model that learns to sort. In full the lesson takes half a minute.
 
 # %%
 import copy
@@ -20,7 +20,8 @@ quick = os.environ.get("TINYLLM_LESSONS") == "quick"
 # %% [markdown]
 # ## Advantages by hand
 #
-# Eight completions of one prompt, two of them right. Take the mean off, divide by the standard deviation (with G - 1 below, as most libraries have it):
+# Eight completions of one prompt, two of them right. Take the mean off, divide by the standard deviation (with G - 1 below, as most libraries have
+# it):
 
 # %%
 rewards = np.array([1, 0, 0, 1, 0, 0, 0, 0], float)
@@ -32,8 +33,8 @@ print(f"mean {mean:.4f}, standard deviation {std:.4f}: right {by_hand[0]:+.4f}, 
 assert np.allclose(tl.rl.group_advantages(rewards, G), by_hand)
 
 # %% [markdown]
-# The rarer an answer, the louder it speaks: one right among eight gets +2.5, seven right among eight get +0.35 each. Dr. GRPO (2503.20783) leaves the division out, because it
-# gives very easy and very hard prompts more weight than the others.
+# The rarer an answer, the louder it speaks: one right among eight gets +2.5, seven right among eight get +0.35 each. Dr. GRPO (2503.20783) leaves the
+# division out, because it gives very easy and very hard prompts more weight than the others.
 
 # %%
 print(f"\n{'right of 8':>10} {'GRPO: right':>12} {'wrong':>8} {'Dr. GRPO: right':>16} {'wrong':>8}")
@@ -45,9 +46,10 @@ for right in (1, 2, 4, 6, 7):
 # %% [markdown]
 # ## Groups that teach nothing
 #
-# Where all rewards are equal, each is the mean: all advantages are 0, and so is the gradient, whether all are right or all wrong. If a prompt is answered rightly with
-# probability p, that happens to a share pᴳ + (1 - p)ᴳ of the groups. So a policy that is never right learns nothing at all, and one that is nearly always right learns slowly:
-# reinforcement needs a start that is right now and then. DAPO (2503.14476) draws such groups again (`dynamic_sampling`).
+# Where all rewards are equal, each is the mean: all advantages are 0, and so is the gradient, whether all are right or all wrong. If a prompt is
+# answered rightly with probability p, that happens to a share pᴳ + (1 - p)ᴳ of the groups. So a policy that is never right learns nothing at all, and
+# one that is nearly always right learns slowly: reinforcement needs a start that is right now and then. DAPO (2503.14476) draws such groups again
+# (`dynamic_sampling`).
 
 # %%
 for group in ([1.0] * 8, [0.0] * 8, [0.1] * 8):
@@ -64,8 +66,9 @@ print(f"counted in 2,000 groups of 8: {told:.0%}")
 # %% [markdown]
 # ## How token losses are added up
 #
-# A completion's advantage holds for each of its tokens; what is left to decide is how the tokens are weighed. Four completions, two right and two wrong, of two and eight tokens,
-# just sampled, so all ratios are 1. The slope of the loss by the log-probability of one token of each (a slope below 0 makes the token likelier):
+# A completion's advantage holds for each of its tokens; what is left to decide is how the tokens are weighed. Four completions, two right and two
+# wrong, of two and eight tokens, just sampled, so all ratios are 1. The slope of the loss by the log-probability of one token of each (a slope below
+# 0 makes the token likelier):
 
 # %%
 names, lengths, advantages = ["right, 2 tokens", "right, 8 tokens", "wrong, 2 tokens", "wrong, 8 tokens"], [2, 8, 2, 8], [1.0, 1.0, -1.0, -1.0]
@@ -86,9 +89,10 @@ drawing.save("out/22_loss_types.svg", drawing.numbers(
     np.stack(list(slopes.values())), ["grpo", "dapo", "dr_grpo"], names, "slope of the loss by one token's log-probability", digits=3))
 
 # %% [markdown]
-# `grpo` gives every completion the same say and divides it among its tokens. A token of a long wrong answer is punished a quarter as much as one of a short wrong
-# answer: when the policy is wrong, it pays to be wrong at length. That is GRPO's length bias. `dapo` divides by the number of all tokens, `dr_grpo` by a constant; both treat tokens alike, and
-# `dr_grpo` does not even change with how long the others are. The others of `tl.rl.grpo_loss` change the ratio:
+# `grpo` gives every completion the same say and divides it among its tokens. A token of a long wrong answer is punished a quarter as much as one of a
+# short wrong answer: when the policy is wrong, it pays to be wrong at length. That is GRPO's length bias. `dapo` divides by the number of all tokens,
+# `dr_grpo` by a constant; both treat tokens alike, and `dr_grpo` does not even change with how long the others are. The others of `tl.rl.grpo_loss`
+# change the ratio:
 #
 #     gspo      one ratio for a whole completion      cispo     no token is dropped by the clip      sapo      a soft gate instead of a clip
 
@@ -107,8 +111,8 @@ for loss_type in ("grpo", "bnpo", "dapo", "dr_grpo", "gspo", "cispo", "sapo"):
 # %% [markdown]
 # ## GRPO on a task
 #
-# A GPT learns to sort digits: "42907=" is answered by "02479". A short supervised warm start makes it right now and then; from there on it only hears whether it was right.
-# `greedy` takes the likeliest digit each time, `sampled` draws as the probabilities say.
+# A GPT learns to sort digits: "42907=" is answered by "02479". A short supervised warm start makes it right now and then; from there on it only hears
+# whether it was right. `greedy` takes the likeliest digit each time, `sampled` draws as the probabilities say.
 
 # %%
 task = tl.rl.load_task("sort", 3 if quick else 5)
@@ -146,8 +150,8 @@ drawing.save("out/22_grpo.html", drawing.page(
 # %% [markdown]
 # ## Has it learnt something, or only made up its mind?
 #
-# pass@k is the chance that at least one of k samples is right (2107.03374). Where the start's curve climbs to the height at which the other begins, what was gained is
-# mostly certainty: the answers were there, and reinforcement has taught the policy to trust them.
+# pass@k is the chance that at least one of k samples is right (2107.03374). Where the start's curve climbs to the height at which the other begins,
+# what was gained is mostly certainty: the answers were there, and reinforcement has taught the policy to trust them.
 
 # %%
 def pass_curve(model, samples=16, prompts=8 if quick else 128):

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # DPO: preferences without a reward model
 #
-# RLHF learns a reward from preferences and then climbs it, held back by a price on the distance to where it began. The best policy of that climb can be written down. Direct preference
-# optimisation (2305.18290) turns the formula around, so that the policy is its own reward model, and one loss on pairs does all the work. Here is the derivation, checked in a world of three completions
-# where everything is known; then DPO on a judge's preferences, and what happens to the probability of the answers that were preferred. In full the lesson takes less than half a minute.
+# RLHF learns a reward from preferences and then climbs it, held back by a price on the distance to where it began. The best policy of that climb can
+# be written down. Direct preference optimisation (2305.18290) turns the formula around, so that the policy is its own reward model, and one loss on
+# pairs does all the work. Here is the derivation, checked in a world of three completions where everything is known; then DPO on a judge's
+# preferences, and what happens to the probability of the answers that were preferred. In full the lesson takes less than half a minute.
 
 # %%
 import copy
@@ -39,18 +40,20 @@ print(f"reference {ref.round(4)}   best policy {best.round(4)}")
 assert np.allclose(best, lab.optimal(beta))
 value = lambda pi: pi @ rewards - beta * pi @ np.log(pi / ref)
 others = tl.Generator(0).rand((1000, 3), dtype=np.float64) + 1e-3
-print(f"J - β KL of the best policy {value(best):.6f} = β log Z = {beta * math.log(Z):.6f}; the best of 1,000 random ones {max(value(o / o.sum()) for o in others):.6f}")
-assert math.isclose(value(best), beta * math.log(Z)) and max(value(o / o.sum()) for o in others) < value(best)
+rival = max(value(o / o.sum()) for o in others)
+print(f"J - β KL of the best policy {value(best):.6f} = β log Z = {beta * math.log(Z):.6f}; the best of 1,000 random ones {rival:.6f}")
+assert math.isclose(value(best), beta * math.log(Z)) and rival < value(best)
 
 # %% [markdown]
 # ## Turned around
 #
-# Solve it for the reward: r(y) = β log π*(y)/ref(y) + β log Z. Nobody can compute Z for a language model. But preferences only know differences of rewards (Bradley and Terry, lesson 20),
-# and in a difference Z goes away:
+# Solve it for the reward: r(y) = β log π*(y)/ref(y) + β log Z. Nobody can compute Z for a language model. But preferences only know differences of
+# rewards (Bradley and Terry, lesson 20), and in a difference Z goes away:
 #
 #     P(y_w over y_l) = σ(r_w - r_l) = σ(β h),   h = log π(y_w)/ref(y_w) - log π(y_l)/ref(y_l)          L = -log σ(β h)
 #
-# That is DPO's loss. Its slope by log π(y_w) is -β σ(-βh), and the same with the other sign by log π(y_l): wrongly ordered pairs pull most. At the start π = ref, so h = 0 and the loss is log 2.
+# That is DPO's loss. Its slope by log π(y_w) is -β σ(-βh), and the same with the other sign by log π(y_l): wrongly ordered pairs pull most. At the
+# start π = ref, so h = 0 and the loss is log 2.
 
 # %%
 r_back = beta * np.log(best / ref) + beta * math.log(Z)
@@ -67,8 +70,9 @@ assert math.isclose(-chosen.grad[0], beta / (1 + math.exp(beta * h)), rel_tol=1e
 # %% [markdown]
 # ## Does it find the best policy?
 #
-# An endless supply of comparisons of our three completions, in which y_i is preferred to y_j in a share σ(r_i - r_j) of the cases. The mean loss of such a pair is DPO's loss with label smoothing ε = σ(r_j - r_i), the share of
-# the cases in which the worse one wins. No reward, no sampling, no Z in it, and yet:
+# An endless supply of comparisons of our three completions, in which y_i is preferred to y_j in a share σ(r_i - r_j) of the cases. The mean loss of
+# such a pair is DPO's loss with label smoothing ε = σ(r_j - r_i), the share of the cases in which the worse one wins. No reward, no sampling, no Z in
+# it, and yet:
 
 # %%
 pairs = [(0, 1), (0, 2), (1, 2)]
@@ -100,8 +104,9 @@ print(f"\nDPO ends at {way[-1].round(3)}, the best policy is {best.round(3)}; KL
 assert np.allclose(way[-1], best, atol=1e-4)
 
 # %% [markdown]
-# A judge who never errs breaks the bargain. If y_i always wins, the reward difference that explains it is infinite, and so is the best policy's: the loss has no minimum and the policy runs off, as
-# far as it is trained, whatever β. IPO (2310.12036) asks for h = 1/2β instead and stops; the fewer the comparisons, the more it matters.
+# A judge who never errs breaks the bargain. If y_i always wins, the reward difference that explains it is infinite, and so is the best policy's: the
+# loss has no minimum and the policy runs off, as far as it is trained, whatever β. IPO (2310.12036) asks for h = 1/2β instead and stops; the fewer
+# the comparisons, the more it matters.
 
 # %%
 runaway, _ = descend(one_pair)
@@ -121,18 +126,11 @@ drawing.save("out/23_three_completions.html", drawing.page(
 # %% [markdown]
 # ## On a task
 #
-# A GPT that sorts digits and is right now and then; a judge compares its attempts, and errs in one case out of ten. The share of the digits that are right is what the judge looks at.
+# A GPT that sorts digits and is right now and then; a judge compares its attempts, and errs in one case out of ten. The share of the digits that are
+# right is what the judge looks at.
 
 # %%
-class SortedDigits(tl.rl.TASKS["sort"]):
-    """42907= -> 02479; the share of the digits that stand where they should."""
-
-    def reward(self, prompt, text):
-        right = self.answer(prompt)
-        return sum(a == b for a, b in zip(text, right)) / max(len(text), len(right))
-
-
-task = SortedDigits(3 if quick else 5)
+task = tl.rl.Graded(tl.rl.load_task("sort", 3 if quick else 5))
 tokenizer = tl.rl.task_tokenizer(task)
 model = tl.rl.fresh_model(task, tokenizer)
 tl.rl.warm_start(model, task, tokenizer, until=0.1, out=io.StringIO())
@@ -152,9 +150,9 @@ for name, options in {"β = 1": {"beta": 1.0}, "β = 0.1": {"beta": 0.1}, "IPO, 
 # %% [markdown]
 # ## What happens to the preferred answers
 #
-# The loss asks for a difference: log π of the chosen less that of the rejected. It says nothing about either. Watch both: where they fall together, probability flows to answers that
-# nobody compared. Here the run with the small β goes four times as far in KL or more, wins no reward, and makes the very answers that were preferred less likely. So one watches
-# the log-probability of the chosen answers, and not the loss alone.
+# The loss asks for a difference: log π of the chosen less that of the rejected. It says nothing about either. Watch both: where they fall together,
+# probability flows to answers that nobody compared. Here the run with the small β goes four times as far in KL or more, wins no reward, and makes the
+# very answers that were preferred less likely. So one watches the log-probability of the chosen answers, and not the loss alone.
 
 # %%
 def smooth(trainer, key, over=15):
@@ -166,7 +164,7 @@ def smooth(trainer, key, over=15):
 
 held = lambda trainer, key: tuple(zip(*((point["step"], point[key]) for point in trainer.points)))
 drawing.save("out/23_dpo.html", drawing.page(
-    f"DPO on sorting {task.difficulty} digits", "# The completions of the preferences, mean over 15 steps",
+    "DPO on sorting digits", "# The completions of the preferences, mean over 15 steps",
     drawing.curves({name: smooth(trainer, "logp_chosen") for name, trainer in runs.items()}, "log π of the chosen", 420, 240, x_label="step"),
     drawing.curves({name: smooth(trainer, "logp_rejected") for name, trainer in runs.items()}, "log π of the rejected", 420, 240, x_label="step"),
     "# Held-out prompts",

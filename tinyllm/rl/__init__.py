@@ -31,4 +31,4 @@ from .rows import Rows, encode_rows, policy_logps, task_tokenizer
 from .scalar import ScalarModel
 from .session import fresh_model, warm_start
 from .sft import SFT, SFTConfig
-from .tasks import TASKS, Prompts, load_task
+from .tasks import TASKS, Graded, Prompts, load_task

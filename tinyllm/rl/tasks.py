@@ -123,6 +123,23 @@ class Parity(Exact):
         return 1.0 if text == right else 0.2 if len(text) == len(right) and text[-1] == right[-1] else 0.0
 
 
+class Graded:
+    """A task with one right answer, paid by the character: the share of them that stand where they should.
+
+    >>> Graded(Sort(4)).reward("4290=", "0294")
+    0.5
+    """
+
+    def __init__(self, task):
+        self.characters, self.max_new_tokens = task.characters, task.max_new_tokens
+        self.prompt, self.answer = task.prompt, task.answer
+
+    def reward(self, prompt, text):
+        """0 to 1; a completion that is too long or too short is measured against the longer of the two."""
+        right = self.answer(prompt)
+        return sum(a == b for a, b in zip(text, right)) / max(len(text), len(right))
+
+
 class Brackets(Exact):
     """(([ -> ]()) or ])() or …: any completion to `difficulty` balanced pairs of round and square brackets."""
 
