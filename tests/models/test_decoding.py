@@ -12,6 +12,7 @@ from tinyllm.models.decoding import step_for
 from tinyllm.nn.lora import lora
 from tinyllm.weights.int8 import quantized
 
+pytestmark = pytest.mark.usefixtures("kernels")
 STEPPED = [name for name in TOYS if not name.startswith("deepseek")]
 
 

@@ -19,6 +19,8 @@ from test_primitives import NAMES
 from tinyllm.engine.gradcheck import primitive_rows
 from tinyllm.ops import indexing, reductions
 
+pytestmark = pytest.mark.usefixtures("kernels")        # the rules of fused operations are theirs
+
 backward, matmul = (sys.modules[f"tinyllm.{name}"] for name in ("engine.backward", "ops.matmul"))     # hidden behind functions of their names
 
 _seen = {}      # rule -> {changed line: caught}
