@@ -49,6 +49,7 @@ COLUMNS = 22
 (GIVEN, START, COUNT, LOGITS, VOCABULARY, SETTINGS, SEEN, ENDS, ROOM, FUNCTION, STATE, IDS) = range(12)
 
 NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`, a cache line apart
+COMMON = 64                                         # columns of int8 to a scale in most models
 NEAR = 4096                                         # numbers of values that are worked on at a time, while the caches have them
 LOOKS = 20_000                                      # how often a waiting thread looks before it naps: some 20 microseconds
 NAPS = 100                                          # how many naps a helper takes after a token before it leaves
@@ -95,6 +96,9 @@ def int8_matrix_times(x, q, scales, group, y):
     groups = x.size // group
     for o in range(y.size):
         row, factors = q[o * x.size:(o + 1) * x.size], scales[o * groups:(o + 1) * groups]
+        if group == COMMON:         # said twice, for the compiler writes out a loop whose length it knows
+            y[o] = int8_dot(x, row, factors, COMMON)
+            continue
         if group % LANES == 0:
             y[o] = int8_dot(x, row, factors, group)
             continue
