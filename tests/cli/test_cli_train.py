@@ -168,6 +168,7 @@ def test_bad_words(capsys, tmp_path):
     assert "not a multiple of n_head" in refused(capsys, "text.txt", "--width", "30")
     assert "steps is -3" in refused(capsys, "text.txt", "--steps", "-3")
     assert "lr is -1.0" in refused(capsys, "text.txt", "--lr", "-1")
+    assert "shards is 10000" in refused(capsys, "text.txt", "--shards", "10000")
     assert "dropout=1.0" in refused(capsys, "text.txt", "--dropout", "1")
     assert "share of the validation part" in refused(capsys, "text.txt", "--val-fraction", "1.5")
     assert "leave out --steps" in refused(capsys, "--resume", "runs/x", "--steps", "5")

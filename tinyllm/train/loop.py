@@ -39,6 +39,7 @@ SCHEDULES = {
     "constant": lambda c: _after_warmup(c, constant(c.lr)),
     "wsd": lambda c: warmup_stable_decay(c.lr, warmup=c.warmup, decay=c.steps // 5, total=c.steps, floor=c.min_lr),
 }
+MOST_SHARDS = 256
 SPIKE = 10      # a gradient norm this many times the usual one is marked in metrics.jsonl
 
 
@@ -83,6 +84,8 @@ class TrainConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; expected a number, 0 or above")
         if not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
             raise UserError(f"betas are {self.betas}; expected two numbers from 0 up to, not including, 1")
+        if self.shards > MOST_SHARDS:
+            raise UserError(f"shards is {self.shards}; each is a copy of the model's gradients: expected {MOST_SHARDS} at most")
         if self.schedule not in SCHEDULES:
             raise UserError(f"schedule {self.schedule!r}; there are {', '.join(SCHEDULES)}")
 
