@@ -18,9 +18,6 @@ EQUIVALENT = {
     ("take_along_axis.a", "places = list(np.ogrid[[slice(n) for n in g.shape]])"): "ogrid takes a list of slices as it takes a tuple",
     # fused
     ("embedding.weight", "scatter_rows(rows(g), ids.reshape(-1), dw)"): "the kernel takes any array of whole numbers",
-    ("layer_norm.bias", "return rows(g)"): "the walk sums over the axes along which the bias was broadcast",
-    ("layer_norm.bias", "return g.sum(axis=0)"): "the same",
-    ("linear.bias", "return rows(g)"): "the same",
+    ("linear.bias", "return rows(g)"): "the walk sums over the axes along which the bias was broadcast",
     ("linear.x", "return product(g, weight).reshape(x.shape)"): "a batch of products by one matrix is one product of all rows",
-    ("rms_norm.weight", "rms_norm_weight(rows(x), rows(g), saved.r, dweight)"): "the kernel multiplies the two, in no order",
 }

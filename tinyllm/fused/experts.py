@@ -55,6 +55,20 @@ def _by_expert(kernel, ends, work, *arguments):
     threads.run([functools.partial(kernel, *arguments, low, high) for low, high in zip(bounds, bounds[1:]) if low < high])
 
 
+def _gradients(g, inputs, chosen, saved):
+    """(dx, dgates, dgate_0, dup_0, ddown_0, …): all in one sweep over the experts."""
+    x, gates, *weights = inputs
+    x, gates, g = np.ascontiguousarray(x), np.ascontiguousarray(gates), np.ascontiguousarray(g)
+    weights, addresses = _matrices(weights, x.dtype)
+    choices, dx, dgates = saved.choices, np.zeros(x.shape, x.dtype), np.empty(gates.shape, x.dtype)
+    drows = np.empty((chosen.size, x.shape[1]), x.dtype)
+    dweights = np.empty((len(weights) // 3, 3, weights[0].size if weights else 0), x.dtype)
+    _by_expert(_kernels().backward, choices.ends, 9 * saved.gate.size * x.shape[1],
+               g, x, gates, choices.order, choices.ends, addresses, _kernels().product_for(x.dtype.name), saved.gate, saved.up, drows, dgates, dweights)
+    _kernels().collect(drows, choices.order, chosen.shape[1], dx)
+    return dx, dgates, *(d.reshape(w.shape) for d, w in zip(dweights.reshape(-1, dweights.shape[-1]), weights))
+
+
 class Experts(Fused):
     """y_n = Σ_j gates_nj · down_e(silu(gate_e x_n) · up_e x_n),  e = chosen_nj"""
 
@@ -82,17 +96,7 @@ class Experts(Fused):
         _kernels().collect(down, choices.order, chosen.shape[1], y)
         return y
 
-    def grad_inputs(g, inputs, chosen, saved):
-        x, gates, *weights = inputs
-        x, gates, g = np.ascontiguousarray(x), np.ascontiguousarray(gates), np.ascontiguousarray(g)
-        weights, addresses = _matrices(weights, x.dtype)
-        choices, dx, dgates = saved.choices, np.zeros(x.shape, x.dtype), np.empty(gates.shape, x.dtype)
-        drows = np.empty((chosen.size, x.shape[1]), x.dtype)
-        dweights = np.empty((len(weights) // 3, 3, weights[0].size if weights else 0), x.dtype)
-        _by_expert(_kernels().backward, choices.ends, 9 * saved.gate.size * x.shape[1],
-                   g, x, gates, choices.order, choices.ends, addresses, _kernels().product_for(x.dtype.name), saved.gate, saved.up, drows, dgates, dweights)
-        _kernels().collect(drows, choices.order, chosen.shape[1], dx)
-        return dx, dgates, *(d.reshape(w.shape) for d, w in zip(dweights.reshape(-1, dweights.shape[-1]), weights))
+    def grad_inputs(g, inputs, chosen, saved): return _gradients(g, inputs, chosen, saved)
 
     def samples(rng):
         def matrices(experts):

@@ -26,29 +26,30 @@ from .rms_norm import RMSNorm, rms_norm_rows, rms_norm_rows_backward
 from .rope import Rope, turned
 
 
+def _latent_gradients(g, x, weight, rotation, r):
+    """(dx, dweight), both in one sweep over the rows."""
+    dx, dweight = turned(g, rotation, 1, start=weight.size, back=True), np.zeros(weight.shape, x.dtype)
+    rms_norm_rows_backward(rows(g), rows(x), vector(weight, weight.size, x.dtype), r, rows(dx), dweight)
+    return dx, dweight
+
+
 class Latent(Fused):
     """y = [rms_norm(x_c) · weight, turn(x_r)], x_c being as long as weight"""
 
-    def definition(x, weight, *, rotation, eps=1e-6):
-        C, cos, sin = weight.shape[0], *(angles.astype(x.dtype) for angles in rotation[:2])
-        parts = RMSNorm.definition(x[..., :C], weight, eps=eps), Rope.definition(x[..., C:], cos, sin, interleaved=rotation[2])
-        return ops.concatenate(parts, axis=-1)
+    def definition(*inputs, rotation, eps=1e-6):
+        (x, weight), (cos, sin, interleaved) = inputs, rotation
+        x_c, x_r = x[..., :weight.shape[0]], x[..., weight.shape[0]:]
+        turned_part = Rope.definition(x_r, cos.astype(x.dtype), sin.astype(x.dtype), interleaved=interleaved)
+        return ops.concatenate([RMSNorm.definition(x_c, weight, eps=eps), turned_part], axis=-1)
 
-    def forward(x, weight, *, rotation, eps=1e-6, saved=NOWHERE):
+    def forward(*inputs, rotation, eps=1e-6, saved=NOWHERE):
+        x, weight = inputs
         y = turned(x, rotation, 1, start=weight.size)
         saved.r = r = np.empty(y.size // x.shape[-1], x.dtype)
         rms_norm_rows(rows(x), vector(weight, weight.size, x.dtype), eps, rows(y), r)
         return y
 
-    def grad_x(g, x, weight, rotation, saved):
-        dx, saved.dweight = turned(g, rotation, 1, start=weight.size, back=True), np.zeros(weight.shape, x.dtype)
-        rms_norm_rows_backward(rows(g), rows(x), vector(weight, weight.size, x.dtype), saved.r, rows(dx), saved.dweight)
-        return dx
-
-    def grad_weight(g, x, weight, rotation, saved):
-        if not hasattr(saved, "dweight"):           # the sweep for dx makes both
-            Latent.grad_x(g, x, weight, rotation, saved)
-        return vars(saved).pop("dweight")
+    def grad_inputs(g, inputs, rotation, saved): return _latent_gradients(g, *inputs, rotation, saved.r)
 
     def samples(rng):
         angles = rng.normal(size=(3, 2))
@@ -107,6 +108,36 @@ def _absorbed(q, W_k):
     return np.concatenate([product(q[..., :d_n], W_k), q[..., d_n:]], axis=-1)
 
 
+def _gradients(g, inputs, n_head, rotation, absorb, factor, keep, mask, saved):
+    """(dquery, dlatent, dweight) by the way that forward went."""
+    query, latent, weight = inputs
+    (d_c, d_n), size, (B, T, _), S = _sizes(*inputs, n_head), query.shape[-1] // n_head, query.shape, latent.shape[2]
+    options = True, None, keep, mask, factor / math.sqrt(size)
+    q, g = _heads(turned(query, rotation, n_head, d_n, size), n_head, B, T), _heads(g, n_head, B, T)
+    dquery, dlatent = np.zeros(query.shape, q.dtype), np.zeros(latent.shape, q.dtype)
+    dq = _heads(dquery, n_head, B, T)
+    if absorb:
+        W = weight.reshape(n_head, -1, d_c)
+        q, own = _absorbed(q, W[:, :d_n]), q[..., :d_n]
+        dfull, dvalue = np.zeros(q.shape, q.dtype), np.zeros((*latent.shape[:-1], d_c), q.dtype)
+        attend_backward(product(g, W[:, d_n:]), q, latent, latent[..., :d_c], saved.logsum, dfull, dlatent, dvalue, *options)
+        dlatent[..., :d_c] += dvalue
+        dq[..., :d_n], dq[..., d_n:] = product(dfull[..., :d_c], W[:, :d_n].mT), dfull[..., d_c:]
+        parts = product(own.mT, dfull[..., :d_c]), product(g.mT, saved.mixed)               # of W_k and of W_v, row by row of the batch
+        dweight = np.concatenate(parts, axis=2).sum(axis=0)
+    else:
+        keys = np.empty((B * S, n_head * size), q.dtype)
+        join_keys(saved.expanded, rows(latent), n_head, d_n, keys)
+        k, v = _heads(keys, n_head, B, S), _heads(saved.expanded, n_head, B, S)[..., d_n:]
+        dkeys, dexpanded = np.zeros(keys.shape, q.dtype), np.zeros(saved.expanded.shape, q.dtype)
+        dk, dv = _heads(dkeys, n_head, B, S), _heads(dexpanded, n_head, B, S)[..., d_n:]
+        attend_backward(g, q, k, v, saved.logsum, dq, dk, dv, *options)
+        part_keys(dkeys, n_head, d_n, dexpanded, rows(dlatent))
+        rows(dlatent)[:, :d_c] = product(dexpanded, weight)
+        dweight = product(dexpanded.T, rows(latent)[:, :d_c])
+    return turned(dquery, rotation, n_head, d_n, size, back=True), dlatent, dweight.reshape(weight.shape)
+
+
 class LatentAttention(Fused):
     """y (B, T, H·d_v) of queries (B, T, H (d_n + d_r)), latents (B, 1, S, d_c + d_r) and the map W (H (d_n + d_v), d_c)"""
 
@@ -133,32 +164,7 @@ class LatentAttention(Fused):
         return y.transpose(0, 2, 1, 3).reshape(B, T, n_head * y.shape[-1])
 
     def grad_inputs(g, inputs, n_head, rotation, absorb, factor, keep, mask, saved):
-        query, latent, weight = inputs
-        (d_c, d_n), size, (B, T, _), S = _sizes(*inputs, n_head), query.shape[-1] // n_head, query.shape, latent.shape[2]
-        options = True, None, keep, mask, factor / math.sqrt(size)
-        q, g = _heads(turned(query, rotation, n_head, d_n, size), n_head, B, T), _heads(g, n_head, B, T)
-        dquery, dlatent = np.zeros(query.shape, q.dtype), np.zeros(latent.shape, q.dtype)
-        dq = _heads(dquery, n_head, B, T)
-        if absorb:
-            W = weight.reshape(n_head, -1, d_c)
-            q, own = _absorbed(q, W[:, :d_n]), q[..., :d_n]
-            dfull, dvalue = np.zeros(q.shape, q.dtype), np.zeros((*latent.shape[:-1], d_c), q.dtype)
-            attend_backward(product(g, W[:, d_n:]), q, latent, latent[..., :d_c], saved.logsum, dfull, dlatent, dvalue, *options)
-            dlatent[..., :d_c] += dvalue
-            dq[..., :d_n], dq[..., d_n:] = product(dfull[..., :d_c], W[:, :d_n].mT), dfull[..., d_c:]
-            parts = product(own.mT, dfull[..., :d_c]), product(g.mT, saved.mixed)               # of W_k and of W_v, row by row of the batch
-            dweight = np.concatenate(parts, axis=2).sum(axis=0)
-        else:
-            keys = np.empty((B * S, n_head * size), q.dtype)
-            join_keys(saved.expanded, rows(latent), n_head, d_n, keys)
-            k, v = _heads(keys, n_head, B, S), _heads(saved.expanded, n_head, B, S)[..., d_n:]
-            dkeys, dexpanded = np.zeros(keys.shape, q.dtype), np.zeros(saved.expanded.shape, q.dtype)
-            dk, dv = _heads(dkeys, n_head, B, S), _heads(dexpanded, n_head, B, S)[..., d_n:]
-            attend_backward(g, q, k, v, saved.logsum, dq, dk, dv, *options)
-            part_keys(dkeys, n_head, d_n, dexpanded, rows(dlatent))
-            rows(dlatent)[:, :d_c] = product(dexpanded, weight)
-            dweight = product(dexpanded.T, rows(latent)[:, :d_c])
-        return turned(dquery, rotation, n_head, d_n, size, back=True), dlatent, dweight.reshape(weight.shape)
+        return _gradients(g, inputs, n_head, rotation, absorb, factor, keep, mask, saved)
 
     def samples(rng):
         def draw(T, S, **attributes):

@@ -64,29 +64,30 @@ def layer_norm_rows_backward(g, x, weight, mean, r, dx, dweight, dbias):
             dbias[j] += part_bias[j]
 
 
+def _sweep(g, x, weight, mean, r):
+    """(dx, dweight, dbias): all in one sweep over the rows."""
+    C, dx, (dweight, dbias) = x.shape[-1], np.empty(x.shape, x.dtype), np.zeros((2, x.shape[-1]), x.dtype)
+    layer_norm_rows_backward(rows(g), rows(x), vector(weight, C, x.dtype), mean, r, rows(dx), dweight, dbias)
+    return dx, dweight, dbias
+
+
 class LayerNorm(Fused):
     """y = (x - mean) / √(var + eps) · weight + bias, over the last axis"""
 
-    def definition(x, weight, bias, *, eps=1e-5):
+    def definition(*inputs, eps=1e-5):
+        x, weight, bias = inputs
         centred = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(centred * centred, axis=-1, keepdims=True)
         return centred / ops.sqrt(variance + eps) * weight + bias
 
-    def forward(x, weight, bias, *, eps=1e-5, saved=NOWHERE):
+    def forward(*inputs, eps=1e-5, saved=NOWHERE):
+        x, weight, bias = inputs
         C, y = x.shape[-1], np.empty(x.shape, x.dtype)
         saved.mean, saved.r = mean, r = np.empty((2, y.size // max(C, 1)), x.dtype)
         layer_norm_rows(rows(x), vector(weight, C, x.dtype), vector(bias, C, x.dtype), eps, rows(y), mean, r)
         return y
 
-    def grad_x(g, x, weight, saved):
-        dx, (saved.dweight, saved.dbias) = np.empty(x.shape, x.dtype), np.zeros((2, x.shape[-1]), x.dtype)
-        layer_norm_rows_backward(rows(g), rows(x), vector(weight, x.shape[-1], x.dtype), saved.mean, saved.r, rows(dx),
-                                 saved.dweight, saved.dbias)
-        return dx
-
-    def grad_weight(g, x, weight, saved): return _swept("dweight", g, x, weight, saved)
-
-    def grad_bias(g, x, weight, saved): return _swept("dbias", g, x, weight, saved)
+    def grad_inputs(g, inputs, saved): return _sweep(g, *inputs[:2], saved.mean, saved.r)
 
     def samples(rng):
         yield rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=3), {}
@@ -94,13 +95,6 @@ class LayerNorm(Fused):
         yield 3 + 2 * rng.normal(size=5), rng.normal(size=5), 0.0, {}
         yield rng.normal(size=(3, 4)), 1.0, 0.0, {}
         yield rng.normal(size=(4, 6))[::2, ::-2].T, rng.normal(size=2), rng.normal(size=2), {"eps": 0.5}
-
-
-def _swept(name, g, x, weight, saved):
-    """What the sweep for dx makes besides; the sweep first if nobody asked for dx."""
-    if not hasattr(saved, name):
-        LayerNorm.grad_x(g, x, weight, saved)
-    return vars(saved).pop(name)
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):

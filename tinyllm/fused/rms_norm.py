@@ -76,14 +76,23 @@ def rms_norm_rows_backward(g, x, weight, scale, dx, dweight):
             dweight[j] += part[j]
 
 
+def _sweep(g, x, weight, r):
+    """(dx, dweight): both in one sweep over the rows."""
+    C, dx, dweight = x.shape[-1], np.empty(x.shape, x.dtype), np.zeros(x.shape[-1], x.dtype)
+    rms_norm_rows_backward(rows(g), rows(x), vector(weight, C, x.dtype), r, rows(dx), dweight)
+    return dx, dweight
+
+
 class RMSNorm(Fused):
     """y = x / √(mean(x²) + eps) · weight, over the last axis"""
     name = "rms_norm"
 
-    def definition(x, weight, *, eps=1e-5, ready=None):
+    def definition(*inputs, eps=1e-5, ready=None):
+        x, weight = inputs
         return x / ops.sqrt(ops.mean(x * x, axis=-1, keepdims=True) + eps) * weight
 
-    def forward(x, weight, *, eps=1e-5, ready=None, saved=NOWHERE):
+    def forward(*inputs, eps=1e-5, ready=None, saved=NOWHERE):
+        x, weight = inputs
         if ready is not None:       # `AddRMSNorm` has been here
             y, saved.r = ready
             return y
@@ -92,15 +101,7 @@ class RMSNorm(Fused):
         rms_norm_rows(rows(x), vector(weight, C, x.dtype), eps, rows(y), r)
         return y
 
-    def grad_x(g, x, weight, saved):
-        dx, saved.dweight = np.empty(x.shape, x.dtype), np.zeros(x.shape[-1], x.dtype)
-        rms_norm_rows_backward(rows(g), rows(x), vector(weight, x.shape[-1], x.dtype), saved.r, rows(dx), saved.dweight)
-        return dx
-
-    def grad_weight(g, x, weight, saved):
-        if not hasattr(saved, "dweight"):           # the sweep for dx makes both
-            RMSNorm.grad_x(g, x, weight, saved)
-        return vars(saved).pop("dweight")
+    def grad_inputs(g, inputs, saved): return _sweep(g, *inputs, saved.r)
 
     def samples(rng):
         yield rng.normal(size=(2, 3)), rng.normal(size=3), {}

@@ -40,9 +40,11 @@ def turned(x, rotation, heads, start=0, step=0, back=False):
     return y
 
 
-def _tables(cos, sin, x):
-    """cos and sin (T, D/2) as they are; those with a batch of their own with one row for each row of x."""
-    return [np.broadcast_to(angles, (*x.shape[:-1], angles.shape[-1])) if angles.ndim > 2 else angles for angles in (cos, sin)]
+def turn(x, cos, sin, interleaved):
+    """Each pair of the last axis of `x` turned by the angle of (cos, sin)."""
+    if cos.ndim > 2:            # tables with a batch of their own: one row for each row of x
+        cos, sin = (np.broadcast_to(angles, (*x.shape[:-1], angles.shape[-1])) for angles in (cos, sin))
+    return turned(x, (cos, sin, interleaved), 1)
 
 
 class Rope(Fused):
@@ -56,9 +58,9 @@ class Rope(Fused):
             return ops.stack(turned, axis=-1).reshape(x.shape)
         return ops.concatenate(turned, axis=-1)
 
-    def forward(x, cos, sin, *, interleaved=False): return turned(x, (*_tables(cos, sin, x), interleaved), 1)
+    def forward(x, cos, sin, *, interleaved=False): return turn(x, cos, sin, interleaved)
 
-    def grad_x(g, cos, sin, interleaved): return turned(g, (*_tables(cos, sin, g), interleaved), 1, back=True)
+    def grad_x(g, cos, sin, interleaved): return turn(g, cos, -sin, interleaved)
 
     def samples(rng):
         for interleaved in (False, True):
