@@ -5,7 +5,7 @@ import pytest
 
 from tinyllm import Generator
 from tinyllm.errors import UserError
-from tinyllm.rl.tasks import TASKS, Prompts, judge, load_task
+from tinyllm.rl.tasks import TASKS, Graded, Prompts, judge, load_task
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -37,6 +37,11 @@ def test_nonsense_is_worth_less_than_everything(task):
     ("format", 1, "3+5=", "<t>3+5</t><a>8</a>", 1), ("format", 1, "3+5=", "<t>1</t><a>7</a>", 0.2), ("format", 1, "3+5=", "8", 0)])
 def test_rewards_by_hand(name, difficulty, prompt, text, reward):
     assert load_task(name, difficulty).reward(prompt, text) == reward
+
+
+@pytest.mark.parametrize("text, reward", [("0249", 1), ("0248", 0.75), ("4290", 0.25), ("024", 0.75), ("02490", 0.8), ("", 0)])
+def test_a_graded_task_pays_by_the_character(text, reward):
+    assert Graded(load_task("sort", 4)).reward("4290=", text) == reward
 
 
 def test_tasks_on_words_read_a_text_of_ones_own(tmp_path):

@@ -7,7 +7,7 @@ from tinyllm import Generator
 from tinyllm.engine import STATE
 from tinyllm.errors import UserError, WorkError
 from tinyllm.models import GPT, GPTConfig
-from tinyllm.rl import encode_rows, group_advantages, sample, scored, task_tokenizer
+from tinyllm.rl import encode_rows, group_advantages, sample, scored, task_tokenizer, watched
 from tinyllm.rl.dpo import DPO, DPOConfig
 from tinyllm.rl.grpo import GRPO, GRPOConfig, better_groups
 from tinyllm.rl.loop import held_out, pass_at_k
@@ -45,6 +45,14 @@ def copied(model):
     twin = policy()
     twin.load_state_dict(model.state_dict())
     return twin
+
+
+def test_watched_keeps_the_numbers_and_changes_none(started):
+    config = GRPOConfig(steps=3, prompts=4, eval_every=2, eval_prompts=16, until=2.0)
+    plain, kept = (way(copied(started), TASK, TOKENIZER, config, out=Silent()) for way in (GRPO, watched(GRPO)))
+    assert plain.fit() == kept.fit()
+    assert [point["step"] for point in kept.points] == [0, 2, 3] and kept.points[-1]["kl"] == kept.last["kl"]
+    assert len(kept.records) == 3
 
 
 def test_sft_reaches_what_it_is_asked_for_and_no_more(started):
