@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from tinyllm.fused import eight_rows, memory, token_step
+from tinyllm.fused import choosing, eight_rows, memory, token_step
 from tinyllm.fused.kernels import kernel
 from tinyllm.fused.memory import array_at, bytes_at, fetch_add, nap, peek, put
 
@@ -20,6 +20,12 @@ def test_the_loops_are_vectorised(name, instructions):
     eight_rows.register()
     code = getattr(token_step, name).assembly(np.float32)
     assert any(instruction in code for instruction in instructions)
+
+
+@x86
+def test_the_draw_is_vectorised():
+    code = choosing.choose.assembly(np.float64)
+    assert "divpd" in code and "maxpd" in code and ("fmadd213pd" in code or "mulpd" in code)
 
 
 @kernel("in1 in1 int out1")
