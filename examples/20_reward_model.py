@@ -120,7 +120,7 @@ fresh = tl.rl.judged_pairs(policy, tokenizer, task, 100 if quick else 1000, tl.G
 judged = tl.rl.encode_pairs(tokenizer, fresh, policy.config.block_size)
 few, steps = (20, 3) if quick else (200, 500)
 strong, strong_rows = train(records, steps)
-weak, weak_rows = train(records[:few], max(steps // 4, 1))
+weak, weak_rows = train(records[:few], max(steps // 2, 1))
 print(f"\n{'':22}{'passes':>8}{'its own':>9}{'held out':>10}{'the truth':>11}")
 for name, rows in ((f"{len(records)} comparisons", strong_rows), (f"{few} comparisons", weak_rows)):
     for row in rows[[0, len(rows) // 3, -1]]:
