@@ -184,6 +184,7 @@ def test_stream_yields_what_generate_returns(model):
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 3, "top_p": 0.8}, {"min_p": 0.2}, {"repetition_penalty": 1.5}])
 @pytest.mark.parametrize("stop", [(), 4, [2, 99]])
+@pytest.mark.usefixtures("kernels")
 def test_tokens_drawn_several_at_a_time_are_those_drawn_one_by_one(model, settings, stop):
     for seed in range(5):
         ahead, one_by_one, slowly = Generator(seed), Generator(seed), Generator(seed)
@@ -194,6 +195,7 @@ def test_tokens_drawn_several_at_a_time_are_those_drawn_one_by_one(model, settin
         assert ahead.random() == one_by_one.random() == slowly.random()
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_model_that_breaks_after_its_prompt():
     broken = GPT(GPTConfig(vocab_size=5, n_layer=1, n_head=1, n_embd=8, block_size=40), Generator(0))
     broken.wpe.weight.data[7:] = np.nan
@@ -256,6 +258,7 @@ def test_a_length_that_is_none(model, count):
 
 @pytest.mark.parametrize("V", [5, 17, 512])
 @pytest.mark.parametrize("kind", ["even", "rounded", "holes"])
+@pytest.mark.usefixtures("kernels")
 def test_the_compiled_draw_is_the_filters_and_the_choice(V, kind):
     rng = np.random.default_rng(V)
     for seed in range(60):
@@ -272,6 +275,7 @@ def test_the_compiled_draw_is_the_filters_and_the_choice(V, kind):
             assert (drawn == sampling.draw(logits.astype(np.float32), Generator(seed), seen)).all(), (sampling, seed)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_draw_leaves_the_logits_alone_and_uses_one_number_a_row():
     logits, generator, other = np.random.default_rng(0).normal(size=(3, 9)), Generator(0), Generator(0)
     before = logits.copy()
@@ -281,6 +285,7 @@ def test_a_draw_leaves_the_logits_alone_and_uses_one_number_a_row():
     assert generator.random() == other.random()
 
 
+@pytest.mark.usefixtures("kernels")
 def test_all_is_drawn_in_its_turn_however_large_the_vocabulary():
     p = np.random.default_rng(0).random(1000)
     u = (np.cumsum(p) - p / 2) / p.sum()                    # the middle of each token's share

@@ -9,6 +9,7 @@ from tinyllm.bench import decode
 
 
 def test_a_small_model_can_be_raced(monkeypatch):
+    monkeypatch.setenv("TINYLLM_FUSED", "1")        # what is raced is the compiled step
     monkeypatch.setitem(decode.CONFIGS, "260K", ("stories260k", 4, 1, ("step", "int8", "generate", "sample", "torch", "llama2.c")))
     rows = decode.run(("260K",), rounds=1, torch=False, program="")
     assert [row["contender"] for row in rows] == ["step", "int8", "generate", "sample"] and rows[0]["ratio"] == 1
