@@ -57,16 +57,16 @@ for name, own in (("strong", records), ("weak", records[:max(count // 20, 20)]))
 
 # %%
 steps = 2 if quick else 100
-common = {"steps": steps, "eval_every": 1 if quick else 5, "until": 2.0}
+common = {"steps": steps, "eval_every": 1 if quick else 10, "until": 2.0}
 ppo = {**common, "lr": 2e-4, "episodes": 128, "value_warmup": 1 if quick else 5}
 PPO, DPO, GRPO = (tl.rl.watched(way) for way in (tl.rl.PPO, tl.rl.DPO, tl.rl.GRPO))
 quiet = {"out": io.StringIO()}
 ways = {
     "PPO, price on KL": lambda m: PPO(m, task, tokenizer, tl.rl.PPOConfig(**ppo, kl_coef=0.3), **judges["strong"], **quiet),
     "PPO, no price": lambda m: PPO(m, task, tokenizer, tl.rl.PPOConfig(**ppo, kl_coef=0.0), **judges["strong"], **quiet),
-    "PPO, weak model": lambda m: PPO(m, task, tokenizer, tl.rl.PPOConfig(**ppo, kl_coef=0.0), **judges["weak"], **quiet),
     "DPO": lambda m: DPO(m, records, task, tokenizer, tl.rl.DPOConfig(steps=steps, eval_every=common["eval_every"]), **quiet),
     "GRPO, true reward": lambda m: GRPO(m, task, tokenizer, tl.rl.GRPOConfig(**common, prompts=16), **quiet),
+    "PPO, weak model": lambda m: PPO(m, task, tokenizer, tl.rl.PPOConfig(**ppo, kl_coef=0.0), **judges["weak"], **quiet),
 }
 points, models = {}, {}
 print(f"\n{'':20}{'true reward':>17}{'all right':>17}{'KL':>7}   best")
@@ -95,11 +95,11 @@ def lines(x, y):
 distance = lambda point: max(point["kl"], 0.0) ** 0.5
 drawing.save("out/24_compared.html", drawing.page(
     "Three ways from one start",
-    drawing.curves({name: line for name, line in lines(distance, "reward").items() if "weak" not in name}, "true reward, by the way gone", 540, 300,
+    drawing.curves({name: line for name, line in lines(distance, "reward").items() if "weak" not in name}, "true reward, by the way gone", 520, 290,
                    x_label="√KL to the start"),
-    drawing.curves(lines(distance, "reward"), "the same, with the weak model's run", 540, 300, x_label="√KL to the start"),
-    drawing.curves(lines(lambda p: p["step"], "reward"), "true reward, by step", 540, 300, x_label="step"),
-    drawing.curves(lines(lambda p: p["step"], "score"), "what the run's own reward model says, by step", 540, 300, x_label="step")))
+    drawing.curves(lines(distance, "reward"), "the same, with the weak model's run", 520, 290, x_label="√KL to the start"),
+    drawing.curves(lines(lambda p: p["step"], "reward"), "true reward, by step", 520, 290, x_label="step"),
+    drawing.curves(lines(lambda p: p["step"], "score"), "what the run's own reward model says, by step", 520, 290, x_label="step")))
 
 # %% [markdown]
 # ## Over-optimisation
@@ -112,7 +112,7 @@ drawing.save("out/24_compared.html", drawing.page(
 weak = points["PPO, weak model"]
 x = [distance(point) for point in weak]
 print(f"\n{'√KL':>6}{'its score':>11}{'true reward':>13}")
-for point in weak[::2]:
+for point in weak:
     print(f"{distance(point):>6.2f}{point['score']:>11.2f}{point['reward']:>13.3f}")
 drawing.save("out/24_over_optimisation.html", drawing.page(
     "Climbing a weak model of the reward",
