@@ -202,6 +202,7 @@ class DeepSeek(LanguageModel):
         self.last = None        # (stream, targets, ignore_index) of the last loss in training, for the modules of `mtp`
 
     def hidden(self, ids, cache=None):
+        """The vectors (B, T, C) that `unembed` makes logits of."""
         stream = self._stream(ids, cache)                                       # (B, T, C)
         if self.training:
             self._forget()      # nobody asks for the balance of a forward without a loss, and keeping it keeps the graph

@@ -165,6 +165,7 @@ class GPT(LanguageModel):
         return super().forward(ids, cache)                              # (B, T, V)
 
     def hidden(self, ids, cache=None):
+        """The vectors (B, T, C) that `unembed` makes logits of."""
         ids = self.checked(ids, cache)
         x = self.wte(ids) + self.wpe(positions(ids, cache))             # (B, T, C) + (T, C)
         x = self.dropout(x)                                             # (B, T, C)

@@ -168,6 +168,7 @@ class Llama(LanguageModel):
         return super().forward(ids, cache)                                  # (B, T, V)
 
     def hidden(self, ids, cache=None):
+        """The vectors (B, T, C) that `unembed` makes logits of."""
         ids = self.checked(ids, cache)
         x = self.dropout(self.wte(ids))                                     # (B, T, C)
         rotation = self.rotary.at(positions(ids, cache), x.dtype)
