@@ -1,9 +1,13 @@
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tinyllm.train.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,10 +35,62 @@ def test_the_loop_prints_what_it_says():
 
 def test_every_command_it_names_is_there():
     from tinyllm.cli import COMMANDS
-    named = set(re.findall(r"`tinyllm ([a-z]+)", README))
+    named = set(re.findall(r"`(?:mpiexec -n \w+ )?tinyllm ([a-z]+)", README))
     assert named >= {"train", "sample", "step", "gradcheck", "data", "bench"} and named <= set(COMMANDS)
 
 
 def test_ci_installs_with_the_words_of_the_readme():
     install = re.search(r'pip install -e "[^"]+"', README).group()
     assert install.removeprefix("pip install ") in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_file_it_names_is_there():
+    places = set(re.findall(r"\]\((?!http)([^)]+)\)", README)) | set(re.findall(r"`(?:python|pytest) ([\w/.]+)`", README))
+    assert len(places) > 24 and [place for place in places if not (ROOT / place).exists()] == []
+    assert sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py")) == sorted(Path(p).name for p in places if re.match(r"examples/\d", p))
+
+
+# ---- its commands, run as pasted, and the figures printed beside them
+
+
+def shell_lines():
+    """The commands of the shell blocks that call tinyllm, but for the first block, which installs."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)[1:]
+    return [line for block in blocks for line in block.splitlines() if line.startswith("tinyllm ")]
+
+
+@pytest.mark.slow
+def test_the_commands_on_a_text_of_one_s_own_run_as_pasted(tmp_path):
+    (tmp_path / "mytext.txt").write_text((ROOT / "data" / "tales.txt").read_text(encoding="utf-8")[:200_000], encoding="utf-8")
+    own = [line for line in shell_lines() if "mytext" in line]
+    assert len(own) == 2
+    for line in own:
+        tinyllm(line, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_recipe_s_loss_is_the_one_printed(tmp_path):
+    """To 0.01: another processor sums in another order."""
+    if not os.environ.get("TINYLLM_DATA"):
+        pytest.skip("TINYLLM_DATA names no directory with tinyshakespeare.txt")
+    (line,) = [line for line in shell_lines() if "tinyshakespeare" in line]
+    printed = float(re.search(r"validation loss of (\d\.\d+)", README).group(1))
+    out = tinyllm(line.replace("tinyshakespeare.txt", os.path.join(os.environ["TINYLLM_DATA"], "tinyshakespeare.txt")), tmp_path)
+    assert float(re.search(r"validation loss (\d\.\d+)", out).group(1)) == pytest.approx(printed, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["dpo", "grpo"])
+def test_reinforcement_learning_gets_as_far_as_printed(way, tmp_path):
+    """Sampled accuracy of seed 0 before and after, to 5 points."""
+    before, after = map(float, re.search(rf"`tinyllm rl {way}` \| ([\d.]+)% → ([\d.]+)%", README).groups())
+    tinyllm(f"tinyllm rl {way} --seed 0 --out run", tmp_path)
+    accuracies = [100 * record["eval_accuracy"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "eval_accuracy" in record]
+    assert accuracies[0] == pytest.approx(before, abs=5) and accuracies[-1] == pytest.approx(after, abs=5)
+
+
+def tinyllm(line, place):
+    result = subprocess.run([sys.executable, "-m", *shlex.split(line)], cwd=place, capture_output=True, text=True, timeout=600,
+                            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))})
+    assert result.returncode == 0, result.stderr
+    return result.stdout
