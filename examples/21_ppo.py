@@ -175,8 +175,9 @@ for name, options in ways.items():
           f"{after['kl']:>7.2f}{stopped:>9.1%}")
 
 # %% [markdown]
-# Eight passes get more out of the same samples. Without the clip they go further and arrive lower: the ratio no longer puts right what it was to put
-# right. A high price on KL buys a shorter way with a lower reward. (One seed each; change it before believing in a small difference.)
+# Eight passes get more out of the same samples. Without the clip they go further in the first steps than the others ever get, lose reward there, and
+# arrive lower: far from 1 the ratio no longer puts right what it was to put right. A high price on KL buys a shorter way with a lower reward. (One
+# seed each; change it before believing in a small difference.)
 
 # %%
 def line(trainer, name, over=5):
