@@ -246,7 +246,7 @@ def test_the_difference_to_the_kernels_and_to_single_precision():
         stepper = Stepper(trace, other)
         press(stepper, "f")
         screen = " ".join(press(stepper, "d").split())
-        assert "dL/dlinear_9, complete" in screen
+        assert "dL/dlayer_norm_5, complete" in screen
         gap = float(re.search(r"largest difference (\S+) at", screen).group(1))
         assert gap < 1e-6
     assert "no second trace" in press(Stepper(trace), "d")

@@ -5,6 +5,9 @@ import numpy as np
 from .tensor import Tensor
 
 
+SHOWN = 60      # characters of a setting that fit into a message
+
+
 class ShapeError(ValueError):
     """Operands whose shapes do not go together."""
 
@@ -13,7 +16,7 @@ def explain(primitive, inputs, arrays, attributes, error):
     """An exception of the kind of `error` that names the operation and its operands."""
     operands = [f"{_name(primitive, inputs, i)} {np.shape(a)}" for i, a in enumerate(arrays)]
     joint = f" {primitive.symbol} " if hasattr(primitive, "symbol") else ", "
-    settings = "".join(f", {k}={v!r}" for k, v in attributes.items() if np.size(v) < 9)
+    settings = "".join(f", {k}={v!r}" for k, v in attributes.items() if len(repr(v)) < SHOWN)
     reason = None
     if isinstance(error, ValueError):
         reason = primitive.mend(inputs, *[np.shape(a) for a in arrays])

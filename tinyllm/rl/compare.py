@@ -17,12 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import drawing
 from ..atomic import write_bytes
 from ..engine import no_grad
 from ..engine.random import Generator
 from ..errors import UserError
-from ..train.report import WIDE, table
 from .dpo import DPO, DPOConfig
 from .grpo import GRPO, GRPOConfig
 from .pairs import judged_pairs
@@ -107,6 +105,9 @@ def watched(trainer):
 
 def page(curves, noise, pairs, strong, weak):
     """The charts and the table as a page."""
+    from .. import drawing      # pictures are for those who ask for them, like all views
+    from ..train.report import WIDE, table
+
     def chart(x, y, label):
         lines = {name: ([x(p) for p in points], [p[y] for p in points]) for name, points in curves.items() if y in points[0]}
         return drawing.curves(lines, "", WIDE, 300, x_label=label)
