@@ -183,7 +183,7 @@ def latent_weighted(query, latent, weight, n_head, rotation, absorb=False, facto
     """The definition, with its weights: (y (B, T, H·d_v), weights (B, H, T, S))."""
     (B, T, _), (d_c, d_n) = query.shape, _sizes(query, latent, weight, n_head)
     cos, sin = (angles.astype(query.dtype) for angles in rotation[:2])
-    query = query.reshape(B, T, n_head, -1).transpose(0, 2, 1, 3)                               # (B, H, T, d_n + d_r)
+    query = query.reshape(B, T, n_head, query.shape[-1] // n_head).transpose(0, 2, 1, 3)        # (B, H, T, d_n + d_r)
     q_nope, q_rope = query[..., :d_n], Rope.definition(query[..., d_n:], cos, sin, interleaved=rotation[2])
     W = weight.reshape(n_head, -1, d_c)
     W_k, W_v = W[:, :d_n], W[:, d_n:]                                                           # (H, d_n, d_c), (H, d_v, d_c)
@@ -196,7 +196,7 @@ def latent_weighted(query, latent, weight, n_head, rotation, absorb=False, facto
     scale = factor * math.sqrt(q.shape[-1] / query.shape[-1])       # attention divides by √ of the size that it is given
     y, weights = weighted(q * scale, key, value, keep=keep, mask=mask)
     y = y @ W_v.mT if absorb else y                                                             # (B, H, T, d_v)
-    return y.transpose(0, 2, 1, 3).reshape(B, T, -1), weights
+    return y.transpose(0, 2, 1, 3).reshape(B, T, n_head * y.shape[-1]), weights
 
 
 def latent(x, weight, rotation, eps=1e-6):

@@ -115,12 +115,12 @@ def rule_shapes(trace, step, source):
         if isinstance(x, str):
             shapes[parameter_name(trace, value, k)] = _shape(trace.array(x))
     result = _shape(trace.arrays[step.gradient])
-    product = re.fullmatch(r"product\(([^(),]+), ([^(),]+)\)", source)
-    if product:
+    product, names = re.fullmatch(r"product\(([^(),]+), ([^(),]+)\)", source), trace.ops[value.op]["inputs"]
+    if product and all(side.removesuffix(".mT") in ("g", *names) for side in product.groups()):
         sides = []
         for side in product.groups():
             stem = side.removesuffix(".mT")
-            array = trace.arrays[step.g] if stem == "g" else trace.array(value.inputs[trace.ops[value.op]["inputs"].index(stem)])
+            array = trace.arrays[step.g] if stem == "g" else trace.array(value.inputs[names.index(stem)])
             shape = tuple(array.shape)
             sides.append(str(shape[:-2] + shape[:-3:-1] if side.endswith(".mT") else shape))
         return f"{sides[0]} @ {sides[1]} → {result}"

@@ -144,8 +144,8 @@ def slope(trace, value, index, readers=None):
     if trace.root is None:
         raise CannotReplay("no backward walk was recorded")
     x = precise(trace.array(value))
-    if not np.isfinite(x[index]):
-        return 0.0              # a mask holds it at -inf: moving it changes nothing
+    if not np.isfinite(x[index]) or readers == {}:
+        return 0.0              # a mask holds it at -inf, or nobody reads it: moving it changes nothing
 
     def loss_at(h):
         moved = x.copy()
