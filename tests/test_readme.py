@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shlex
@@ -66,6 +67,18 @@ def test_the_commands_on_a_text_of_one_s_own_run_as_pasted(tmp_path):
     assert len(own) == 2
     for line in own:
         tinyllm(line, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_picture_is_of_the_default_run(tmp_path):
+    """Its best point to 0.03, for another processor sums in another order; the floor is exact."""
+    picture = (ROOT / "examples" / "default_run.svg").read_text(encoding="utf-8")
+    best, floor = (float(re.search(words, picture).group(1)) for words in (r"best (\d\.\d+) at 1500", r"entropy of the text (\d\.\d+)"))
+    tinyllm("tinyllm train --seed 1 --shards 2 --out run", tmp_path)
+    losses = [record["val_loss"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "val_loss" in record]
+    assert losses[-1] == min(losses) == pytest.approx(best, abs=0.03)
+    config = json.loads((tmp_path / "run" / "config.json").read_bytes())
+    assert config["data"]["floor_per_token"] == pytest.approx(floor, abs=5e-5)
 
 
 @pytest.mark.slow

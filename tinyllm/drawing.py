@@ -343,7 +343,7 @@ def curves(lines, title="", width=480, height=240, *, log="", mark_lowest=(), fl
     for name, y in (floors or {}).items():
         at = place(10**x0 if "x" in log else x0, y)[1]
         body += f'<line x1="{left}" x2="{width - 14}" y1="{at:.1f}" y2="{at:.1f}" class="floor" style="stroke:var(--s);stroke-dasharray:1 3"/>'
-        body += _text(width - 16, at + (13 if at < top + 14 else -4), f"{name} {y:.4g}", "end", "soft")
+        body += _text(left + 4, at + (13 if at < top + 14 else -4), f"{name} {y:.4g}", "start", "soft")      # most lines begin far from their end
     for group, thick in ((faint, "0.7;opacity:.45"), (lines, "1.8")):
         for name, line in group.items():
             k = names.index(name)
