@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from .arrays import spell
 
-PHASES = ("forward", "backward", "update")
-
 
 @dataclass
 class Step:
