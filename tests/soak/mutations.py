@@ -1,6 +1,6 @@
 """How a sound file is damaged: bytes, lengths, splices, and the values of JSON.
 
-A target says what it is (`fuzz_readers.Target`): its original bytes, whether it is JSON, and its layers, pairs of functions that
+A target says what it is (`fuzz_targets.Target`): its original bytes, whether it is JSON, and its layers, pairs of functions that
 open a compressed or signed file and close it again, so that what is inside can be damaged, too.
 """
 

@@ -2,6 +2,7 @@
 
 import fuzz
 import fuzz_readers
+import fuzz_targets
 import mutations
 import pytest
 
@@ -31,7 +32,7 @@ def test_a_reader_that_crashes_believes_and_takes_memory_is_found(tmp_path):
             data = (tmp_path / "file").read_bytes()
             return b"sound" if data == b"sound" else reader(data)
 
-        fuzz_readers.READERS["bad"] = lambda directory: [fuzz_readers.Target(tmp_path / "file", read, checksum=True)]
+        fuzz_readers.READERS["bad"] = lambda directory: [fuzz_targets.Target(tmp_path / "file", read, checksum=True)]
         try:
             record = fuzz.Fuzz("bad", tmp_path).run(0, 4)
         finally:
