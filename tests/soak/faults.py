@@ -13,7 +13,6 @@ Each must stop the run with exit code 1 and one line on standard error, the one 
 and `--resume` goes on. In the end all that kill.py compares must be equal.
 """
 
-import argparse
 import builtins
 import collections
 import contextlib
@@ -29,7 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from runs import Attempt, difference, facts, going_on, prepare
+from runs import Attempt, arguments, difference, facts, going_on, prepare
 
 from tinyllm.train.loop import Trainer
 
@@ -153,12 +152,8 @@ def suffer(words, faults, disk, run, say):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000, metavar="N", help="of the run (1000)")
-    parser.add_argument("--every", type=int, default=10, metavar="N", help="steps in which there is one fault (10)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the faults (0)")
-    parser.add_argument("--verbose", action="store_true", help="a line for each fault")
-    args = parser.parse_args()
+    args = arguments(__doc__, "a line for each fault", steps=(1000, "of the run"), every=(10, "steps in which there is one fault"),
+                     seed=(0, "of the faults"))
     here, scratch, began = os.getcwd(), tempfile.mkdtemp(), time.monotonic()
     prepare(scratch)
     disk = SmallDisk(Path(scratch) / "disk")

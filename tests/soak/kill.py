@@ -12,7 +12,6 @@ Equal to the uninterrupted run must be: the weights and the optimizer's arrays, 
 each number, without the clock's; the tokenizer; the samples; and the names of all files.
 """
 
-import argparse
 import builtins
 import os
 import pathlib
@@ -23,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from runs import COMMANDS, Attempt, difference, facts, going_on, prepare
+from runs import COMMANDS, Attempt, arguments, difference, facts, going_on, prepare
 
 POINTS = {      # short runs, in which every point of every write is visited
     "train": ["train", "text.txt", *"--layers 1 --heads 2 --width 8 --block 8 --batch 3 --eval-windows 2 --seed 7 --sample 20".split(),
@@ -172,12 +171,8 @@ def points(kind, every, say):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=100, metavar="N", help="runs to kill at random moments (100)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="visit every N-th point of writing (1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (0)")
-    parser.add_argument("--verbose", action="store_true", help="a line for each run")
-    args = parser.parse_args()
+    args = arguments(__doc__, "a line for each run", runs=(100, "runs to kill at random moments"), every=(1, "visit every N-th point of writing"),
+                     seed=(0, "of the moments"))
     say = print if args.verbose else lambda line: None if line.endswith("equal") else print(line)
     here, scratch = os.getcwd(), tempfile.mkdtemp()
     began = time.monotonic()

@@ -5,6 +5,7 @@ child changes into the scratch directory, runs the command line as a user would,
 with another order of Python's sets each, are to be had too.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -37,6 +38,15 @@ COMMANDS = {
     "dpo": ["rl", "dpo", *RL, *"--pairs pairs.jsonl --steps 40 --eval-every 5 --batch 8".split()],
 }
 CLOCK = {"seconds", "tokens_per_second", "seconds_sampling", "seconds_learning", "metrics_bytes", "sha256"}
+
+
+def arguments(text, verbose, **numbers):
+    """The arguments of a script whose docstring is `text`: --verbose, and whole numbers, name=(default, what it is)."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, (default, meaning) in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} ({default})")
+    parser.add_argument("--verbose", action="store_true", help=verbose)
+    return parser.parse_args()
 
 
 def prepare(scratch):
