@@ -88,7 +88,7 @@ def test_threads_share_experts_and_change_no_bit(dtype, monkeypatch):
 
 def test_misuse_is_explained():
     x, gates, chosen, weights = draw(np.random.default_rng(0), 4, 6, 5, experts=3, k=2)
-    with pytest.raises(ValueError, match=r"chosen \(4, 1\) and 9 matrices; expected rows \(N, C\)"):
+    with pytest.raises(ValueError, match=r"chosen \(4, 1\) and 9 matrices; expected vectors"):
         F.experts(x, gates, chosen[:, :1], weights)
     with pytest.raises(ValueError, match="chosen 0 to 2; the matrices are those of the experts 0 to 1"):
         F.experts(x, gates, chosen, weights[:6])

@@ -9,6 +9,7 @@ from .cross_entropy import cross_entropy
 from .dropout import dropout, keep_mask
 from .embedding import embedding
 from .experts import experts
+from .gates import gates
 from .gelu import gelu
 from .latent_attention import latent, latent_attention
 from .layer_norm import layer_norm

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import ops
 from ..engine import Tensor, threads
-from ._op import NOWHERE, Fused
+from ._op import NOWHERE, Fused, rows
 from .swiglu import Swiglu
 
 SHARED_WORK = 1 << 25       # multiply-adds from which experts are shared among threads
@@ -57,15 +57,13 @@ def _by_expert(kernel, ends, work, *arguments):
 
 def _gradients(g, inputs, chosen, saved):
     """(dx, dgates, dgate_0, dup_0, ddown_0, …): all in one sweep over the experts."""
-    x, gates, *weights = inputs
-    x, gates, g = np.ascontiguousarray(x), np.ascontiguousarray(gates), np.ascontiguousarray(g)
-    weights, addresses = _matrices(weights, x.dtype)
-    choices, dx, dgates = saved.choices, np.zeros(x.shape, x.dtype), np.empty(gates.shape, x.dtype)
-    drows = np.empty((chosen.size, x.shape[1]), x.dtype)
-    dweights = np.empty((len(weights) // 3, 3, weights[0].size if weights else 0), x.dtype)
-    _by_expert(_kernels().backward, choices.ends, 9 * saved.gate.size * x.shape[1],
-               g, x, gates, choices.order, choices.ends, addresses, _kernels().product_for(x.dtype.name), saved.gate, saved.up, drows, dgates, dweights)
-    _kernels().collect(drows, choices.order, chosen.shape[1], dx)
+    (x, gates, *weights), (matrices, addresses), choices = inputs, saved.matrices, saved.choices
+    dx, dgates = np.zeros(x.shape, x.dtype), np.empty(gates.shape, x.dtype)
+    drows = np.empty((chosen.size, x.shape[-1]), x.dtype)
+    dweights = np.empty((len(addresses), 3, matrices[0].size if matrices else 0), x.dtype)
+    _by_expert(_kernels().backward, choices.ends, 9 * saved.gate.size * x.shape[-1], rows(g), rows(x), rows(gates), choices.order, choices.ends,
+               addresses, _kernels().product_address(x.dtype), saved.gate, saved.up, drows, rows(dgates), dweights)
+    _kernels().collect(drows, choices.order, chosen.shape[-1], rows(dx))
     return dx, dgates, *(d.reshape(w.shape) for d, w in zip(dweights.reshape(-1, dweights.shape[-1]), weights))
 
 
@@ -74,6 +72,8 @@ class Experts(Fused):
 
     def definition(*inputs, chosen):
         x, gates, *weights = inputs
+        shape, chosen = x.shape, chosen.reshape(-1, chosen.shape[-1])
+        x, gates = x.reshape(len(chosen), shape[-1]), gates.reshape(chosen.shape)
         y = Tensor(np.zeros(x.shape, x.dtype))
         for e in range(len(weights) // 3):
             gate, up, down = weights[3 * e:3 * e + 3]
@@ -81,19 +81,18 @@ class Experts(Fused):
             rows = ops.take(x, row, axis=0)
             part = Swiglu.definition(rows @ gate.T, rows @ up.T) @ down.T
             y = ops.scatter_add(y, row, part * gates[row, place].reshape(-1, 1))
-        return y
+        return y.reshape(shape)
 
     def forward(*inputs, chosen, saved=NOWHERE):
         x, gates, *weights = inputs
-        x, gates = np.ascontiguousarray(x), np.ascontiguousarray(gates)
-        weights, addresses = _matrices(weights, x.dtype)
-        saved.choices = choices = Choices(chosen, len(weights) // 3)
+        saved.matrices = matrices, addresses = _matrices(weights, x.dtype)
+        saved.choices = choices = Choices(chosen, len(addresses))
         R, F, y = chosen.size, len(weights[0]) if weights else 0, np.zeros(x.shape, x.dtype)
         saved.gate, saved.up = gate, up = np.empty((2, R, F), x.dtype)
-        down = np.empty((R, x.shape[1]), x.dtype)
-        _by_expert(_kernels().forward, choices.ends, 3 * gate.size * x.shape[1],
-                   x, gates, choices.order, choices.ends, addresses, _kernels().product_for(x.dtype.name), gate, up, down)
-        _kernels().collect(down, choices.order, chosen.shape[1], y)
+        down = np.empty((R, x.shape[-1]), x.dtype)
+        _by_expert(_kernels().forward, choices.ends, 3 * gate.size * x.shape[-1], rows(x), rows(gates), choices.order, choices.ends, addresses,
+                   _kernels().product_address(x.dtype), gate, up, down)
+        _kernels().collect(down, choices.order, chosen.shape[-1], rows(y))
         return y
 
     def grad_inputs(g, inputs, chosen, saved): return _gradients(g, inputs, chosen, saved)
@@ -104,11 +103,12 @@ class Experts(Fused):
 
         yield rng.normal(size=(5, 3)), rng.normal(size=(5, 2)), *matrices(3), {"chosen": np.array([[2, 0], [0, 1], [1, 2], [0, 2], [2, 1]])}
         yield rng.normal(size=(2, 3)), rng.normal(size=(2, 1)), *matrices(1), {"chosen": np.zeros((2, 1), int)}
+        yield rng.normal(size=(2, 2, 3)), rng.normal(size=(2, 2, 1)), *matrices(2), {"chosen": np.array([[[0], [1]], [[1], [1]]])}
         yield rng.normal(size=(6, 4))[::2, 2::-1], rng.normal(size=(2, 3)).T, *matrices(2), {"chosen": np.array([[0, 1], [1, 0], [0, 1]])}
 
 
 def experts(x, gates, chosen, weights):
-    """Σ_j gates_nj · down_e(silu(gate_e x_n) · up_e x_n) for rows `x` (N, C), `gates` (N, k) and `chosen` experts e (N, k).
+    """Σ_j gates_j · down_e(silu(gate_e x) · up_e x) for vectors `x` (..., C), `gates` (..., k) and `chosen` experts e (..., k).
 
     `weights` are (gate_0, up_0, down_0, gate_1, …): three matrices (F, C), (F, C) and (C, F) for each expert. An expert nobody
     chose takes no part: its matrices get no gradient.
@@ -119,12 +119,13 @@ def experts(x, gates, chosen, weights):
     >>> experts(x, gates, chosen, [tl.Tensor(w, name=None) for w in (one, one, one, one, one, two)]).numpy().ravel()
     array([1800., 4000.])
     """
-    chosen = np.asarray(chosen)
-    if len(weights) % 3 or chosen.shape != gates.shape or chosen.ndim != 2 or x.ndim != 2 or len(chosen) != len(x):
-        raise ValueError(f"experts: x {x.shape}, gates {gates.shape}, chosen {chosen.shape} and {len(weights)} matrices; expected rows "
-                         "(N, C), gates and chosen (N, k), and three matrices for each expert")
-    if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(weights) // 3:
-        raise ValueError(f"experts: chosen {chosen.min()} to {chosen.max()}; the matrices are those of the experts 0 to {len(weights) // 3 - 1}")
-    used, chosen = np.unique(chosen, return_inverse=True)
-    used_weights = [w for e in used for w in weights[3 * e:3 * e + 3]]
-    return Experts.apply(x, gates, *used_weights, chosen=chosen.reshape(gates.shape))
+    chosen, count = np.asarray(chosen), len(weights) // 3
+    if len(weights) % 3 or not chosen.ndim or chosen.shape != gates.shape or x.shape[:-1] != chosen.shape[:-1]:
+        raise ValueError(f"experts: x {x.shape}, gates {gates.shape}, chosen {chosen.shape} and {len(weights)} matrices; expected vectors "
+                         "(..., C), gates and chosen (..., k), and three matrices for each expert")
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < count:
+        raise ValueError(f"experts: chosen {chosen.min()} to {chosen.max()}; the matrices are those of the experts 0 to {count - 1}")
+    used = np.bincount(chosen.reshape(-1), minlength=count) > 0
+    if not used.all():
+        chosen = (np.cumsum(used) - 1)[chosen]          # their numbers among those that are used
+    return Experts.apply(x, gates, *(w for e in np.flatnonzero(used) for w in weights[3 * e:3 * e + 3]), chosen=chosen)

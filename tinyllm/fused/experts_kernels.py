@@ -1,21 +1,31 @@
 """The experts' products in compiled code: one call for all experts, however many there are.
 
 The matrices of the experts lie wherever the model keeps them, so a kernel gets their addresses. The product is that of
-ops/gemm_kernels.py, handed over as an argument: called by name it would be compiled once more into each kernel. A few rows
-alone (a token being drawn) are multiplied row by row, for which nothing is packed.
+ops/gemm_kernels.py, and its address is handed over too: called by name it would be compiled once more into each kernel. A
+few rows alone (a token being drawn) are multiplied row by row, for which nothing is packed.
 """
+
+from functools import cache
 
 import numpy as np
 
-from ..ops.gemm_kernels import kernel as product_for
+from ..ops import gemm_kernels
 from . import memory
 from .kernels import kernel
-from .memory import array_at
+from .memory import array_at, product_at
 from .vector_math import exp
 
 FEW = 4         # rows that are multiplied one by one
 
 memory.register()
+
+
+@cache
+def product_address(dtype):
+    """Where the compiled product of this precision begins."""
+    compiled = gemm_kernels.kernel(dtype.name)
+    result = compiled.get_compile_result(compiled.nopython_signatures[0])
+    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
 
 @kernel("product view2 view2 outview2 int", fastmath=set())
@@ -57,11 +67,11 @@ def collect(rows, order, k, total):
             out[c] += row[c]
 
 
-@kernel("in2 in2 ids1 ids1 ids2 product out2 out2 out2 int int")
+@kernel("in2 in2 ids1 ids1 ids2 int out2 out2 out2 int int")
 def forward(x, gates, order, ends, addresses, product, gate, up, down, first, last):
     """Experts first to last: gate x and up x of their rows, and down of what these make, times the gate of the choice."""
     k, C, F = gates.shape[1], x.shape[1], gate.shape[1]
-    one = x.dtype.type(1)
+    one, product = x.dtype.type(1), product_at(product, x)
     for e in range(first, last):
         low, high = ends[e], ends[e + 1]
         places, a, b = order[low:high], gate[low:high], up[low:high]
@@ -76,11 +86,11 @@ def forward(x, gates, order, ends, addresses, product, gate, up, down, first, la
         map_rows(product, hidden, array_at(addresses[e, 2], F * C, x).reshape((C, F)), down[low:high])
 
 
-@kernel("in2 in2 in2 ids1 ids1 ids2 product in2 in2 out2 out2 out3 int int")
+@kernel("in2 in2 in2 ids1 ids1 ids2 int in2 in2 out2 out2 out3 int int")
 def backward(g, x, gates, order, ends, addresses, product, gate, up, drows, dgates, dweights, first, last):
     """Experts first to last: the gradients of their rows (one for each choice), of their gates and of their matrices."""
     k, C, F = gates.shape[1], x.shape[1], gate.shape[1]
-    one = x.dtype.type(1)
+    one, product = x.dtype.type(1), product_at(product, x)
     for e in range(first, last):
         low, high = ends[e], ends[e + 1]
         n, places = high - low, order[low:high]

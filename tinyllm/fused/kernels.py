@@ -11,7 +11,7 @@ The signature says what each argument is; there is one compiled version for floa
     in1 in2 …       an array of the working precision with so many axes, in C order; it may be read-only
     out1 out2 …     the same, written to
     view4 / outview4    with any strides
-    ids1            int64, in C order                   mask4    bool, any strides      byte2    int8, in C order
+    ids1 outids2    int64, in C order                   mask4    bool, any strides      byte2    int8, in C order
     number          a number of the working precision   int      a whole number, or a bool
     product         the compiled matrix product of ops/gemm_kernels.py
 
@@ -101,15 +101,21 @@ def kernel(signature, fastmath=FASTMATH):
     return lambda function: Kernel(signature, function, fastmath)
 
 
+def product_type(number):
+    """Numba's type of the compiled product of ops/gemm_kernels.py."""
+    from numba import types
+    matrix, result = types.Array(number, 4, "A", readonly=True), types.Array(number, 4, "A")
+    return types.FunctionType(types.void(matrix, matrix, result, types.boolean))
+
+
 def _type(code, number):
     from numba import types
     if code in ("number", "int"):
         return number if code == "number" else types.intp
     if code == "product":
-        matrix, result = types.Array(number, 4, "A", readonly=True), types.Array(number, 4, "A")
-        return types.FunctionType(types.void(matrix, matrix, result, types.boolean))
+        return product_type(number)
     kind, axes = code.rstrip("0123456789"), int(code.lstrip("abcdefghijklmnopqrstuvwxyz"))
-    dtype = {"ids": types.int64, "mask": types.bool_, "byte": types.int8}.get(kind, number)
+    dtype = {"ids": types.int64, "mask": types.bool_, "byte": types.int8}.get(kind.removeprefix("out"), number)
     layout = "A" if kind in ("view", "outview", "mask") else "C"
     return types.Array(dtype, axes, layout, readonly=not kind.startswith("out"))
 

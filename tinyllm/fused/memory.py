@@ -2,6 +2,7 @@
 
     array_at(address, n, like)      n numbers of the kind of the array `like`, which begin at an address
     bytes_at(address, n)            n whole numbers of 8 bits
+    product_at(address, like)       the compiled matrix product that begins there, for arrays of the kind of `like`
     peek, put, fetch_add            read, write and raise an int64 at an address; never half done, and what a thread wrote before
                                     is there for who sees the new value
     draw_bits(function, state)      32 random bits, by NumPy's C function at an address
@@ -35,6 +36,11 @@ def bytes_at(address, n):
 
 def _seen(address, n, dtype):
     return np.frombuffer((ctypes.c_char * (n * dtype.itemsize)).from_address(address), dtype)
+
+
+def product_at(address, like):
+    """The compiled product `p(a, b, c, add)` of ops/gemm_kernels.py that begins at `address`."""
+    return lambda a, b, c, add: np.add(c, a @ b, out=c) if add else np.matmul(a, b, out=c)
 
 
 def peek(address):
@@ -72,6 +78,8 @@ def register():
     from numba.core import cgutils
     from numba.extending import intrinsic, overload
 
+    from .kernels import product_type
+
     whole, word = types.int64, ir.IntType(64)
 
     def pointer(builder, address):
@@ -84,6 +92,14 @@ def register():
         def codegen(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(kind))
         return kind(whole, number), codegen
+
+    @intrinsic
+    def as_product(typingctx, address, like):
+        def codegen(context, builder, signature, arguments):
+            made = cgutils.create_struct_proxy(signature.return_type)(context, builder)     # all null but the address to be called
+            made.jit_addr = builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+            return made._getvalue()
+        return product_type(like.dtype)(whole, like), codegen
 
     @intrinsic
     def atomic_load(typingctx, address):
@@ -124,6 +140,7 @@ def register():
 
     overload(array_at, inline="always")(lambda address, n, like: lambda address, n, like: carray(as_pointer(address, like.dtype), n))
     overload(bytes_at, inline="always")(lambda address, n: lambda address, n: carray(as_pointer(address, np.int8), n))
+    overload(product_at)(lambda address, like: lambda address, like: as_product(address, like))
     overload(peek)(lambda address: lambda address: atomic_load(address))
     overload(put)(lambda address, value: lambda address, value: atomic_store(address, value))
     overload(fetch_add)(lambda address, amount: lambda address, amount: atomic_add(address, amount))

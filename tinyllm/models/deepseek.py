@@ -26,9 +26,9 @@ import numpy as np
 
 from .. import ops
 from ..errors import UserError
+from ..fused.gates import SCORES
 from ..nn import Block, Dropout, Embedding, KVCache, LatentAttention, Linear, MoE, Module, ModuleList, RMSNorm, RotaryPositions, SwiGLU
 from ..nn import init, swiglu_width
-from ..nn.moe import SCORES
 from ..nn.positions import checked_scaling, magnitude
 from .base import Config, LanguageModel, positions
 
@@ -262,7 +262,8 @@ class DeepSeek(LanguageModel):
         return total * (self.config.mtp_weight / len(self.mtp))
 
     def _mixtures(self):
-        return [module for module in self.modules() if isinstance(module, MoE)]
+        blocks = [*self.blocks, *(module.block for module in self.mtp)]
+        return [block.mlp for block in blocks if isinstance(block.mlp, MoE)]
 
     def after_step(self):
         """Move the routers' biases towards an even load."""

@@ -6,8 +6,8 @@
     array([[0.5, 0.5]], dtype=float32)
 """
 
-from ..fused import (add_rms_norm, attention, cross_entropy, dropout, embedding, experts, gelu, keep_mask, latent, latent_attention,
-                     layer_norm, linear, linear_cross_entropy, log_softmax, rms_norm, rope, rope_tables, self_attention, silu, softmax,
+from ..fused import (add_rms_norm, attention, cross_entropy, dropout, embedding, experts, gates, gelu, keep_mask, latent,
+                     latent_attention, layer_norm, linear, linear_cross_entropy, log_softmax, rms_norm, rope, rope_tables, self_attention, silu, softmax,
                      swiglu)
 from ..ops import relu, sigmoid, tanh
 

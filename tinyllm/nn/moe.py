@@ -18,34 +18,22 @@ Left alone, a router would send every token to the same few experts. Two things 
 
 import numpy as np
 
-from .. import ops
 from ..engine import STATE
+from ..fused.gates import SCORES, best
 from . import functional as F
 from . import init
 from .feed_forward import SwiGLU
 from .linear import Linear
 from .module import Module, ModuleList, Parameter
 
-SCORES = {"softmax": lambda logits: F.softmax(logits, axis=-1), "sigmoid": ops.sigmoid}
-
-
-def best(scores, k):
-    """Places of the k largest along the last axis, of equals the lower: (..., E) -> (..., k).
-
-    >>> best(np.array([0.1, 0.7, 0.7, 0.2]), 2)
-    array([1, 2])
-    """
-    return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
-
-
 def limit_groups(scores, n_group, topk_group, top):
-    """`scores` (N, E) with -∞ outside the `topk_group` groups whose `top` best experts have the largest sum.
+    """`scores` (..., E) with -∞ outside the `topk_group` groups whose `top` best experts have the largest sum.
 
     >>> limit_groups(np.array([[0.9, 0.0, 0.5, 0.5]]), n_group=2, topk_group=1, top=2)
     array([[-inf, -inf,  0.5,  0.5]])
     """
-    groups = scores.reshape(len(scores), n_group, -1)                               # (N, G, E/G)
-    worth = np.sort(groups, axis=-1)[..., -top:].sum(axis=-1)                       # (N, G)
+    groups = scores.reshape(*scores.shape[:-1], n_group, -1)                        # (..., G, E/G)
+    worth = np.sort(groups, axis=-1)[..., -top:].sum(axis=-1)                       # (..., G)
     kept = np.zeros(worth.shape, bool)
     np.put_along_axis(kept, best(worth, topk_group), True, axis=-1)
     return np.where(kept[..., None], groups, -np.inf).reshape(scores.shape)
@@ -68,28 +56,24 @@ class MoE(Module):
         if scoring_func == "sigmoid":
             self.router_bias = Parameter(init.constant(n_routed_experts, 0), requires_grad=False)      # moved by rule alone
         self.load = np.zeros(n_routed_experts, np.int64)        # choices that fell on each expert since the last update_bias
-        self.routing = None                                     # (scores (B, T, E), chosen (B, T, k)) of the last forward
+        self.routing = None                                     # (logits (B, T, E), chosen (B, T, k)) of the last forward
 
     def forward(self, x):
-        B, T, C = x.shape
-        rows = x.reshape(B * T, C)                                                  # (N, C)
-        scores = SCORES[self.scoring_func](self.router(rows))                       # (N, E)
-        chosen = self.choose(scores.numpy())                                        # (N, k)
-        gates = ops.take_along_axis(scores, chosen, axis=-1)                        # (N, k)
-        if self.norm_topk_prob:
-            gates = gates / (gates.sum(axis=-1, keepdims=True) + 1e-20)
+        logits = self.router(x)                                                     # (B, T, E)
+        chosen = self.choose(SCORES[self.scoring_func](logits.detach()).numpy())    # (B, T, k)
+        gates = F.gates(logits, chosen, self.scoring_func, self.norm_topk_prob, self.routed_scaling_factor)
         weights = [m.matrix() for expert in self.experts for m in (expert.gate, expert.up, expert.down)]
-        y = F.experts(rows, gates * self.routed_scaling_factor, chosen, weights)    # (N, C)
+        y = F.experts(x, gates, chosen, weights)                                    # (B, T, C)
         if self.shared is not None:
-            y = y + self.shared(rows)
+            y = y + self.shared(x)
         if self.training:
-            self.routing = scores.reshape(B, T, -1), chosen.reshape(B, T, -1)
+            self.routing = logits, chosen
             if STATE.grad:
                 self.load += np.bincount(chosen.ravel(), minlength=len(self.load))
-        return y.reshape(B, T, C)
+        return y
 
     def choose(self, scores):
-        """Which experts work on each row: scores (N, E) -> (N, k), the best first."""
+        """Which experts work on each token: scores (..., E) -> (..., k), the best first."""
         v3 = self.scoring_func == "sigmoid"
         if v3:
             scores = scores + self.router_bias.numpy()
@@ -104,7 +88,8 @@ class MoE(Module):
         """
         if self.routing is None:
             raise ValueError("MoE: no routing to balance: call the model in training mode first")
-        scores, chosen = self.routing
+        logits, chosen = self.routing
+        scores = SCORES[self.scoring_func](logits)
         B, T, E = scores.shape
         counts = (chosen.reshape(B, -1, 1) == np.arange(E)).sum(axis=1)                             # (B, E)
         f = (counts * (E / (self.k * T))).astype(scores.dtype)

@@ -20,10 +20,10 @@ def recomputed(block, x, *context):
     def run(x):
         before = [mixture.routing for mixture in mixtures]
         y = block(x, *context)
-        scores, chosen[:] = zip(*[mixture.routing for mixture in mixtures]) if mixtures else ((), ())
+        logits, chosen[:] = zip(*[mixture.routing for mixture in mixtures]) if mixtures else ((), ())
         for mixture, routing in zip(mixtures, before):
             mixture.routing = routing
-        return ops.concatenate([y, *scores], axis=-1) if mixtures else y        # (B, T, C + E)
+        return ops.concatenate([y, *logits], axis=-1) if mixtures else y        # (B, T, C + E)
 
     y = recompute(run, x, generators=generators)
     end = x.shape[-1]

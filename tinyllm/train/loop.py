@@ -113,6 +113,7 @@ class Trainer:
         keep_freed_memory()
         model.recompute = config.recompute
         self.shards = Shards(model, config.shards, team.rank, team.size)
+        self.parameters = list(model.parameters())
         self.optimizer = AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas)
         self.optimizer.lie_like(self.shards.flats[0])
         self.schedule = SCHEDULES[config.schedule](config)
@@ -130,7 +131,7 @@ class Trainer:
         config, before = self.config, self._stream_state()
         loss = self._accumulate()
         layers = layer_grad_norms(self.model) if self.step == 0 or self._evaluation_is_due(self.step + 1) else None
-        norm = clip_grad_norm(self.model.parameters(), config.clip or math.inf)
+        norm = clip_grad_norm(self.parameters, config.clip or math.inf)
         lr = self.schedule(self.step)
         record = {"step": self.step + 1, "loss": loss, "lr": lr, "grad_norm": float(norm)}
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -185,7 +186,7 @@ class Trainer:
             culprit = next(filter(None, self.team.gather(found)), None)
         if culprit is None:
             again = sum(self.team.add_up(self.shards, losses))
-            finite = math.isfinite(again) and math.isfinite(clip_grad_norm(self.model.parameters(), math.inf))
+            finite = math.isfinite(again) and math.isfinite(clip_grad_norm(self.parameters, math.inf))
             culprit = ("it did not happen again when the step was run once more, on the same numbers: suspect the machine" if finite else
                        "every operation is finite, the sum over the gradients is not: it overflows")
         self.shards.begin()
