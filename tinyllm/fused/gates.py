@@ -137,7 +137,7 @@ def best(scores, k):
     array([1, 2])
     """
     if STATE.fused and scores.dtype in PRECISIONS and k <= scores.shape[-1]:
-        places = np.empty((*scores.shape[:-1], k), np.int64)
+        places = np.zeros((*scores.shape[:-1], k), np.int64)
         best_rows(rows(scores), rows(places))
         return places
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
