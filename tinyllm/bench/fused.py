@@ -1,7 +1,12 @@
-"""Every fused operation, forward and backward: its kernels, its definition, and PyTorch's operation where that is installed.
+"""Every fused operation, forward and backward: its kernels, its definition, and the same in PyTorch where that is installed.
 
-Shapes are those of the models of `tinyllm bench step`. The three are timed in turn, each in a process of its own on one
-thread; a figure is the processor time of a call, the median over the rounds.
+Shapes are those of the models of `tinyllm bench step`, in float32; `attention_long` and `self_attention` are M's, `latent_absorbed`
+has 8 new tokens behind 248 in a cache. `adamw` and `clip_grad_norm` move the 12 million parameters of M, which lie in one buffer;
+PyTorch's are its fused AdamW and its own clipping. Dropout and clipping have no kernels: there the definition is all there is.
+
+The contenders are timed in turn, each in a process of its own on one thread; ms is the processor time of a call, the median over
+the rounds, MB the most memory that the process has had, with all it has imported. GFLOP/s counts the products of matrices; its share is
+of the peak of the matmul micro-kernel.
 """
 
 import importlib.util
@@ -9,124 +14,91 @@ import time
 
 import numpy as np
 
-from . import _contest
+from . import _contest, step
+from ._operations import CONFIGS, UNCOMPILED, UPDATES, arithmetic, own
 
-CONFIGS = {     # operation: shapes of what it is given
-    "gelu": [(4096, 1536)],
-    "gelu_tanh": [(4096, 1536)],
-    "swiglu": [(4096, 1024), (4096, 1024)],
-    "softmax": [(4096, 1024)],
-    "cross_entropy": [(4096, 4096)],
-    "layer_norm": [(4096, 384), (384,), (384,)],
-    "rms_norm": [(4096, 384), (384,)],
-    "rope": [(16, 6, 256, 64)],
-    "attention": [(12, 4, 64, 32)] * 3,
-    "attention_long": [(16, 6, 256, 64)] * 3,
-    "linear": [(768, 128), (512, 128)],
-    "embedding": [(4096, 384)],
-}
+EVERYTHING = dict(compiled=True)        # what `tinyllm bench --all` measures
+TURN = 0.1                              # seconds of work in a turn, at least
 
 
-def run(names=tuple(CONFIGS), rounds=7, torch=None):
-    """Rows of {case, contender, ms, ratio, note}; `ratio` is how many times as long the contender takes as the kernels."""
+def run(names=tuple(CONFIGS), rounds=7, torch=None, compiled=False):
+    """Rows of {case, contender, ms, gflops, peak_share, memory_mb, ratio, note}.
+
+    `torch`: race against PyTorch (None: if it is installed), `compiled`: against torch.compile too. `ratio` is how many times as long
+    the contender takes as the first one; gflops and peak_share are None where no matrices are multiplied.
+    """
     torch = importlib.util.find_spec("torch") is not None if torch is None else torch
-    makers = {"kernels": ("timer", {"kernels": True}), "definition": ("timer", {"kernels": False})}
-    makers |= {"torch": ("torch_timer", {})} if torch else {}
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    contenders = {who: _contest.Contender(__name__, function, one, names=list(names), **more) for who, (function, more) in makers.items()}
-    turns, told = _contest.contest(contenders, rounds)
-    return [{"case": name, "contender": who, "ms": 1e3 * _contest.median(results, name),
-             "ratio": _contest.ratio(results, turns["kernels"], name), "note": _contest.note(told)}
-            for name in names for who, results in turns.items()]
+    peak, rows = step.gemm_peak() if any(map(arithmetic, names)) else None, []
+    for name in names:
+        makers = {} if name in UNCOMPILED else {"kernels": ("timer", {"kernels": True})}
+        makers["definition"] = "timer", {"kernels": False}
+        makers |= {"torch eager": ("torch_timer", {"compiled": False})} if torch else {}
+        makers |= {"torch compile": ("torch_timer", {"compiled": True})} if torch and compiled else {}
+        turns, told = _contest.contest({who: _contest.Contender(__name__, function, one, name=name, **more)
+                                        for who, (function, more) in makers.items()}, rounds)
+        for who, results in turns.items():
+            seconds = _contest.median(results, "call")
+            rate = 1e-9 * arithmetic(name) / seconds or None
+            rows.append({"case": name, "contender": who, "ms": 1e3 * seconds, "gflops": rate, "peak_share": rate and rate / peak,
+                         "memory_mb": max(result["memory"] for result in results) / 2**20,
+                         "ratio": _contest.ratio(results, next(iter(turns.values())), "call"), "note": _contest.note(told)})
+    return rows
 
 
 def table(rows):
     """The rows of `run` as text.
 
-    >>> print(table([{"case": "gelu", "contender": "kernels", "ms": 9.5, "ratio": 1.0, "note": ""}]))
-    fused            contender         ms  ratio
-    gelu             kernels        9.500   1.00
+    >>> print(table([{"case": "linear", "contender": "kernels", "ms": 3.0, "gflops": 100.7, "peak_share": 0.9, "memory_mb": 120.0, "ratio": 1.0,
+    ...               "note": ""}]))
+    fused                contender            ms GFLOP/s   peak     MB  ratio
+    linear               kernels           3.000     101  90.0%    120   1.00
     """
-    lines = ["fused            contender         ms  ratio"]
-    lines += [f"{row['case']:<16} {row['contender']:<11} {row['ms']:8.3f} {row['ratio']:6.2f}" for row in rows]
+    lines = ["fused                contender            ms GFLOP/s   peak     MB  ratio"]
+    for row in rows:
+        work = f"{row['gflops']:7.0f} {row['peak_share']:6.1%}" if row["gflops"] else f"{'-':>7} {'-':>6}"
+        lines.append(f"{row['case']:<20} {row['contender']:<13} {row['ms']:9.3f} {work} {row['memory_mb']:6.0f} {row['ratio']:6.2f}")
     return "\n".join([*lines, *dict.fromkeys(row["note"] for row in rows if row["note"])])
 
 
-def _inputs(name):
-    rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in CONFIGS[name]]
-    return arrays, rng.integers(0, CONFIGS[name][0][-1] if name == "cross_entropy" else 4096, 4096)
-
-
-def _timed(call):
-    """Processor seconds of one call, over as many calls as take 20 ms."""
-    call()
-    calls, began = 0, time.process_time()
-    while (seconds := time.process_time() - began) < 0.02:
-        call()
-        calls += 1
-    return seconds / calls
-
-
-def timer(names, kernels):
-    """A turn times every operation, forward and backward."""
-    from ..engine import Tensor
+def timer(name, kernels):
+    """A turn times the operation, forward and backward, by its kernels or by its definition."""
     from ..engine.memory import keep_freed_memory
     from ..engine.state import fused
     from ..engine.threads import set_num_threads
-    from ..nn import functional as F
     set_num_threads(1)
     keep_freed_memory()
     fused(kernels)
-
-    def call(name):
-        arrays, ids = _inputs(name)
-        leaves = [Tensor(x, requires_grad=True) for x in arrays]
-        operation = {"gelu_tanh": lambda x: F.gelu(x, "tanh"), "cross_entropy": lambda x: F.cross_entropy(x, ids),
-                     "rope": lambda x: F.rope(x, *F.rope_tables(*x.shape[-2:])), "attention_long": F.attention,
-                     "embedding": lambda x: F.embedding(ids, x)}.get(name) or getattr(F, name)
-        g = np.ones(operation(*leaves).shape, np.float32)
-
-        def once():
-            for leaf in leaves:
-                leaf.grad = None
-            operation(*leaves).backward(g)
-        return once
-
-    calls = {name: call(name) for name in names}
-    return lambda: {name: _timed(once) for name, once in calls.items()}
+    return _turns(name, *own(name), lambda y: np.ones(y.shape, np.float32))
 
 
-def torch_timer(names):
+def torch_timer(name, compiled):
     """The same in PyTorch."""
     import torch
-    from torch.nn import functional as F
+
+    from ._torch_operations import theirs
     torch.set_num_threads(1)
+    operation, leaves = theirs(name)
+    return _turns(name, torch.compile(operation) if compiled else operation, leaves, torch.ones_like)
 
-    def rope(x):
-        angles = torch.outer(torch.arange(x.shape[-2]), 10000.0 ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1]))
-        a, b = x.chunk(2, dim=-1)
-        return torch.cat((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), dim=-1)
 
-    def call(name):
-        arrays, ids = _inputs(name)
-        leaves, ids = [torch.from_numpy(x).requires_grad_() for x in arrays], torch.from_numpy(ids)
+def _turns(name, operation, leaves, ones):
+    """A turn calls the operation, and backward from `ones`, for `TURN` seconds; it reports the processor time of a call."""
+    g = None if name in UPDATES else ones(operation(*leaves))
 
-        def attention(*qkv):
-            return F.scaled_dot_product_attention(*qkv, is_causal=True)
+    def once():
+        if name in UPDATES:
+            return operation()
+        for leaf in leaves:
+            leaf.grad = None
+        operation(*leaves).backward(g)
 
-        operation = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "swiglu": lambda a, b: F.silu(a) * b,
-                     "softmax": lambda x: x.softmax(-1), "cross_entropy": lambda x: F.cross_entropy(x, ids),
-                     "layer_norm": lambda x, w, b: F.layer_norm(x, w.shape, w, b), "rms_norm": lambda x, w: F.rms_norm(x, w.shape, w, 1e-5),
-                     "rope": rope, "attention": attention, "attention_long": attention, "linear": F.linear,
-                     "embedding": lambda x: F.embedding(ids, x)}[name]
-        g = torch.ones_like(operation(*leaves))
+    def turn():
+        calls, began = 0, time.process_time()
+        while (seconds := time.process_time() - began) < TURN:
+            once()
+            calls += 1
+        return {"call": seconds / calls}
 
-        def once():
-            for leaf in leaves:
-                leaf.grad = None
-            operation(*leaves).backward(g)
-        return once
-
-    calls = {name: call(name) for name in names}
-    return lambda: {name: _timed(once) for name, once in calls.items()}
+    once()
+    return turn

@@ -15,9 +15,9 @@ def configure(parser):
     """The command's arguments."""
     parser.add_argument("name", nargs="?", choices=_names(), metavar="NAME", help=", ".join(_names()))
     parser.add_argument("--all", action="store_true", help="every benchmark in turn, each with all that it can measure")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="of step and decode: these configurations, such as S SL M")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="of step, decode and fused: these configurations, such as S SL M")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each contender")
-    parser.add_argument("--compiled", action="store_true", help="of step: race against torch.compile too")
+    parser.add_argument("--compiled", action="store_true", help="of step and fused: race against torch.compile too")
     parser.add_argument("--ladder", action="store_true", help="of matmul: the lesson's steps from the triple loop to the kernel")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
 
