@@ -9,7 +9,7 @@ from tinyllm import ops
 from tinyllm.engine import Tensor, threads
 from tinyllm.engine.state import Watcher
 from tinyllm.nn import LayerNorm, Linear, Parameter, Sequential
-from tinyllm.optim import SGD, Adam, AdamW, decay_groups
+from tinyllm.optim import SGD, Adam, AdamW, clip_factor, clip_grad_norm, decay_groups, grad_norm
 from tinyllm.optim.flat import Flat
 
 STEPS = 100
@@ -268,3 +268,28 @@ def test_a_buffer_of_other_parameters_is_refused():
     _, parameters = steps(AdamW, False)
     with pytest.raises(ValueError, match="the 5 parameters of the buffer are not the 6 of this optimizer"):
         AdamW(parameters).lie_like(Flat(parameters[1:]))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_scaled_step_is_clipping_and_a_step_to_the_bit(flat):
+    results = []
+    for once in (True, False):
+        rng = np.random.default_rng(0)
+        parameters = [Parameter(rng.normal(size=shape).astype(np.float32)) for shape in ((700, 500), (3,))]
+        optimizer = AdamW(parameters, lr=0.1)
+        if flat:
+            optimizer.lie_like(Flat(parameters))
+        for _ in range(2):
+            for p in parameters:
+                p.grad = rng.normal(size=p.shape).astype(np.float32)
+                if flat:
+                    p.buffer[...] = p.grad
+                    p.grad = p.buffer
+            if once:
+                norm = grad_norm(parameters)
+                optimizer.step(clip_factor(norm, 1.0))
+            else:
+                norm = clip_grad_norm(parameters, 1.0)
+                optimizer.step()
+        results.append([norm, *(x for p in parameters for x in (p.numpy(), p.grad))])
+    assert all(np.array_equal(a, b) for a, b in zip(*results))

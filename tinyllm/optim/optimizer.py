@@ -21,6 +21,7 @@ from ..engine.guards import writable
 
 
 BLOCK = 1 << 16     # numbers: a thread's part of a sweep is a multiple of it
+PIECE = 1 << 18     # numbers whose gradients are scaled and then used: what was just written is in the cache still
 
 
 class Optimizer:
@@ -76,8 +77,8 @@ class Optimizer:
             array[...] = value
         return array
 
-    def step(self):
-        """Move every parameter that has a gradient, in place."""
+    def step(self, scale=1.0):
+        """Move every parameter that has a gradient, in place, after all gradients were multiplied by `scale` (see `clip_factor`)."""
         moves, by = [], f"{type(self).__name__}.step"
         groups = (group for group in self.groups for _ in group["params"])
         for p, state, group in zip(self.parameters, self.state, groups):
@@ -90,16 +91,16 @@ class Optimizer:
             moves.append((p, writable(p, by), state, group))
         if STATE.watchers:
             for move in moves:
-                self._watched(*move)
+                self._watched(*move, scale)
         elif moves:
             sweeps, rest = self._sweeps(moves)
             parts, count = threads.shares([p.size for p, *_ in rest], threads.num_threads()), threads.num_threads()
-            threads.run([functools.partial(self._move, [rest[i] for i in part]) for part in parts] +
-                        [functools.partial(self._sweep, sweeps, k, count) for k in range(count) if sweeps])
+            threads.run([functools.partial(self._move, [rest[i] for i in part], scale) for part in parts] +
+                        [functools.partial(self._sweep, sweeps, k, count, scale) for k in range(count) if sweeps])
 
-    def _move(self, moves):
+    def _move(self, moves, scale):
         for p, array, state, group in moves:
-            self.update(array, p.grad, state, group)
+            self.update(array, _scaled(p.grad, scale), state, group)
 
     def _sweeps(self, moves):
         """([first number, place behind the last parameter, steps taken, group] of each stretch of the buffers, moves of what lies elsewhere)."""
@@ -117,20 +118,20 @@ class Optimizer:
                 sweeps.append([flat.starts[place], place + 1, state["step"], group])
         return sweeps, rest
 
-    def _sweep(self, sweeps, part, parts):
+    def _sweep(self, sweeps, part, parts, scale):
         """Update one of `parts` equal parts of every stretch."""
         ends = [*self.flat.starts, self.flat.size]
         for start, place, step, group in sweeps:
             size = ends[place] - start
             low, high = (size * k // parts // BLOCK * BLOCK if k < parts else size for k in (part, part + 1))
-            if low < high:
-                here = slice(start + low, start + high)
+            for first in range(start + low, start + high, PIECE):
+                here = slice(first, min(first + PIECE, start + high))
                 state = {"step": step, **{name: buffer[here] for name, buffer in self.buffers.items()}}
-                self.update(self.flat.data[here], self.flat.grad[here], state, group)
+                self.update(self.flat.data[here], _scaled(self.flat.grad[here], scale), state, group)
 
-    def _watched(self, p, array, state, group):
+    def _watched(self, p, array, state, group, scale):
         before = array.copy()
-        self.update(array, p.grad, state, group)
+        self.update(array, _scaled(p.grad, scale), state, group)
         stages = {"gradient": p.grad, **{name: state[name] for name in self.moments}, "update": array - before}
         for watcher in STATE.watchers:
             watcher.update(self, p.name, p, stages)
@@ -171,3 +172,8 @@ class Optimizer:
                 given = np.shape(state[name]) if name in state else "missing"
                 raise ValueError(f"{type(self).__name__}: saved {name} of {p.name or 'a parameter'} is {given}; expected {p.shape}")
         return {"step": int(state["step"]), **{name: self._moment(p, name, state[name]) for name in self.moments}}
+
+
+def _scaled(grad, scale):
+    """`grad`, multiplied by `scale` in place."""
+    return grad if scale == 1 else np.multiply(grad, scale, out=grad)

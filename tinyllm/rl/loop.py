@@ -17,7 +17,7 @@ import numpy as np
 from ..engine import AnomalyError, anomaly, no_grad
 from ..engine.random import Generator
 from ..errors import UserError, WorkError
-from ..optim import AdamW, clip_grad_norm
+from ..optim import AdamW, clip_factor, grad_norm
 from ..train.checkpoint import pack_optimizer, unpack_optimizer
 from ..train.interrupt import StopRequest
 from ..train.loop import Stopped
@@ -92,12 +92,12 @@ class Loop:
         optimizer.zero_grad()
         loss, numbers = objective(*args)
         loss.backward()
-        norm = clip_grad_norm(optimizer.parameters, self.config.grad_clip or math.inf)
+        norm = grad_norm(optimizer.parameters)
         if not (math.isfinite(norm) and math.isfinite(loss.item())):
             kept = f"; {self.run.path} keeps its last checkpoint" if self.run else ""
             raise WorkError(f"step {self.step + 1}: loss {loss.item()}, gradient norm {norm}: {self._culprit(name, objective, *args)}. This update "
                             f"was not made{kept}. A lower --lr usually helps")
-        optimizer.step()
+        optimizer.step(clip_factor(norm, self.config.grad_clip or math.inf))
         return {"loss": loss.item(), **numbers, "grad_norm": norm}
 
     def _culprit(self, name, objective, *args):
@@ -111,7 +111,7 @@ class Loop:
                 objective(*args)[0].backward()
         except AnomalyError as error:
             return str(error)
-        if math.isfinite(clip_grad_norm(self.optimizers[name].parameters, math.inf)):
+        if math.isfinite(grad_norm(self.optimizers[name].parameters)):
             return "it did not happen again when the update was computed once more: suspect the machine"
         return "every operation is finite, the sum over the gradients is not: it overflows"
 

@@ -23,7 +23,7 @@ from ..engine import AnomalyError, anomaly, no_grad, threads
 from ..engine.memory import keep_freed_memory
 from ..engine.random import default_generator
 from ..errors import UserError, WorkError
-from ..optim import AdamW, clip_grad_norm, constant, decay_groups, linear, warmup_cosine, warmup_stable_decay
+from ..optim import AdamW, clip_factor, constant, decay_groups, grad_norm, linear, warmup_cosine, warmup_stable_decay
 from ..text.batches import IGNORE
 from .blas import use_one_thread
 from .checkpoint import pack_optimizer, unpack_optimizer
@@ -131,7 +131,7 @@ class Trainer:
         config, before = self.config, self._stream_state()
         loss = self._accumulate()
         layers = layer_grad_norms(self.model) if self.step == 0 or self._evaluation_is_due(self.step + 1) else None
-        norm = clip_grad_norm(self.parameters, config.clip or math.inf)
+        norm = grad_norm(self.parameters)
         lr = self.schedule(self.step)
         record = {"step": self.step + 1, "loss": loss, "lr": lr, "grad_norm": float(norm)}
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -144,7 +144,7 @@ class Trainer:
                 record["layer_grad_norms"] = layers
             self.usual_norm = record["grad_norm"] if self.usual_norm is None else 0.98 * self.usual_norm + 0.02 * record["grad_norm"]
             self.optimizer.lr = lr
-            self.optimizer.step()
+            self.optimizer.step(clip_factor(norm, config.clip or math.inf))
             self.model.after_step()
         self.step += 1
         return record
@@ -186,7 +186,7 @@ class Trainer:
             culprit = next(filter(None, self.team.gather(found)), None)
         if culprit is None:
             again = sum(self.team.add_up(self.shards, losses))
-            finite = math.isfinite(again) and math.isfinite(clip_grad_norm(self.parameters, math.inf))
+            finite = math.isfinite(again) and math.isfinite(grad_norm(self.parameters))
             culprit = ("it did not happen again when the step was run once more, on the same numbers: suspect the machine" if finite else
                        "every operation is finite, the sum over the gradients is not: it overflows")
         self.shards.begin()
