@@ -1,4 +1,4 @@
-"""The compiled loop of a token: its kernels are vectorised, and are their own Python; its threads wait for each other."""
+"""The compiled loop of a token: the draw is vectorised, what is not Python does what its Python says, threads wait for each other."""
 
 import platform
 import threading
@@ -6,20 +6,11 @@ import threading
 import numpy as np
 import pytest
 
-from tinyllm.fused import choosing, eight_rows, memory, token_step
+from tinyllm.fused import choosing, eight_rows, memory
 from tinyllm.fused.kernels import kernel
 from tinyllm.fused.memory import array_at, bytes_at, fetch_add, nap, peek, put
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for the instructions of x86")
-
-
-@x86
-@pytest.mark.parametrize("name, instructions", [("matrix_times", ("fmadd231ps", "fmadd213ps", "mulps")), ("int8_matrix_times", ("pmovsxbd",)),
-                                                ("rms_norm", ("mulps",)), ("layer_norm", ("mulps",))])
-def test_the_loops_are_vectorised(name, instructions):
-    eight_rows.register()
-    code = getattr(token_step, name).assembly(np.float32)
-    assert any(instruction in code for instruction in instructions)
 
 
 @x86

@@ -7,13 +7,12 @@ from families import TOYS, text, toy
 from tinyllm.engine import no_grad, threads
 from tinyllm.engine.random import Generator
 from tinyllm.engine.state import fused
-from tinyllm.models import Llama, LlamaConfig, decoding
+from tinyllm.models import Llama, LlamaConfig, decoding, program
 from tinyllm.models.decoding import step_for
 from tinyllm.nn.lora import lora
 from tinyllm.weights.int8 import quantized
 
 pytestmark = pytest.mark.usefixtures("kernels")
-STEPPED = [name for name in TOYS if not name.startswith("deepseek")]
 
 
 def one_by_one(model, ids, prompt=3):
@@ -34,7 +33,7 @@ def assert_close(actual, expected, tolerance):
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", STEPPED)
+@pytest.mark.parametrize("name", TOYS)
 @pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
 def test_logits_are_those_of_the_definitions_on_the_whole_text(name, dtype, tolerance):
     model = toy(name, dtype).eval()
@@ -66,11 +65,12 @@ def test_int8_weights_stay_int8(name, width):
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_the_number_of_threads_changes_no_bit(monkeypatch, int8):
-    model = toy("llama3", np.float32, n_embd=256, n_kv_head=2, ffn_dim=320).eval()
+@pytest.mark.parametrize("name, changes", [("llama3", dict(n_kv_head=2)), ("deepseek-v3", dict(kv_lora_rank=64, moe_ffn_dim=96))])
+def test_the_number_of_threads_changes_no_bit(monkeypatch, name, changes, int8):
+    model = toy(name, np.float32, n_embd=256, ffn_dim=320, **changes).eval()
     model, before = quantized(model) if int8 else model, threads.num_threads()
     monkeypatch.setattr(decoding, "SHARED", 0)
-    monkeypatch.setattr(decoding, "PIECE", 4e3)
+    monkeypatch.setattr(program, "PIECE", 4e3)
     monkeypatch.setattr(decoding, "AGAIN", 2)
     try:
         results = []
@@ -88,7 +88,7 @@ def test_a_small_model_is_left_to_one_thread():
     assert step_for(large, large.make_cache(1, 8)).team is not None
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "deepseek-v3"])
 def test_adapted_maps_are_left_to_the_layers(name):
     model = toy(name)
     lora(model, 2)
@@ -105,7 +105,7 @@ def test_rows_with_padding_and_definitions_are_left_to_the_layers():
         assert step_for(model, model.make_cache(1, 12)) is None
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "deepseek-v2"])
 def test_what_is_wrong_is_said_as_by_the_layers(name):
     model = toy(name).eval()
     cache = model.make_cache(1, 2)

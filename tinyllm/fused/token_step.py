@@ -10,6 +10,12 @@ it), and `run` goes through the table:
     rotate          rotary positions, in place      remember        a vector for each head into the cache
     attend          attention to what the cache holds
     gate            y = silu(y) · x                 gelu_tanh, gelu_erf     in place
+    absorb          y = [Aᵀ x, the rest of x] for each head, A its part of a matrix
+    expand          y = A x for each head
+    route           y = the experts that work on the token, and their gates, of x, the logits of a router
+
+A linear operation may have, in place of its matrix's address, one of a list of addresses, and be told which by what `route` has written:
+then only the experts that were chosen are read, and what is added is multiplied by the gate.
 
 x and y are parts of one array, `work`. Every operation is cut into pieces of whole rows or heads, and the pieces of all operations
 are numbered. A thread takes the next number from a counter, waits until all that the piece needs is done, and does it. So nobody waits
@@ -26,131 +32,56 @@ import numpy as np
 
 from . import eight_rows, memory
 from .choosing import PENALTY, SETTINGS_SIZE, TEMPERATURE, WORKED, choose
-from .eight_rows import LANES, ROWS, add_eights, eight_dots, int8_dot
 from .gelu import gelu_erf, gelu_tanh
 from .kernels import kernel
 from .memory import array_at, bytes_at, draw_bits, fetch_add, nap, peek, put
-from .vector_math import exp, largest
+from .token_kernels import add_up, attend, int8_add_up, int8_matrix_times, layer_norm, matrix_times, rms_norm, rotate, route
+from .vector_math import exp
 
 # operations
-ROW, RMS_NORM, LAYER_NORM, LINEAR, LINEAR_INT8, ROTATE, REMEMBER, ATTEND, GATE, GELU_TANH, GELU_ERF = range(11)
+(ROW, RMS_NORM, LAYER_NORM, LINEAR, LINEAR_INT8, ROTATE, REMEMBER, ATTEND, GATE, GELU_TANH, GELU_ERF, ABSORB, EXPAND, ROUTE) = range(14)
 
 # columns of the table; the last row has FIRST alone, the number of all pieces
 (OP, FIRST, NEEDS, UNITS, CHUNK,    # its first piece; pieces that must be done before; rows or heads, and how many of them make a piece
  X, Y, SIZE,                        # where x and y begin in `work`; numbers in x (of a head, where there are heads)
- WEIGHT, BIAS, SCALES, GROUP,       # addresses, 0 for no bias; columns of int8 to a scale
+ WEIGHT, BIAS, SCALES, GROUP,       # addresses, 0 for no bias and, but for int8, no scales; columns of int8 to a scale
  ADD, INDEX,                        # add to y; the row of a table is the token's (0) or the position's (1)
  PAIRS,                             # rotate: 1 for (2i, 2i + 1), 0 for (i, i + D/2)
- SLOTS, STEP, VALUES, VALUE_SIZE, VALUE_STEP, SHARING, SCRATCH) = range(22)     # attend: see there
-COLUMNS = 22
+ SLOTS, STEP, VALUES, VALUE_SIZE, VALUE_STEP, SHARING, SCRATCH,     # attend: see there; absorb, expand: of a head's y, not of a value
+ HEIGHT,                            # absorb, expand: rows from one head's part of the matrix to the next
+ CHOICE, CHOSEN,                    # where in `work` the expert is whose matrix is meant, or 0; how many are chosen, so far on is its gate
+ GROUPS, KEPT, SIGMOID, NORMALISE) = range(COLUMNS := 29)       # route: see there
 
 # a request to `write`: the last token, its position, how many are wanted; where in `work` the logits are, and how many; addresses of
 # the settings, of a byte for each token that was seen, and that ends a text, of room, of the generator (Generator.source), of the ids
 (GIVEN, START, COUNT, LOGITS, VOCABULARY, SETTINGS, SEEN, ENDS, ROOM, FUNCTION, STATE, IDS) = range(12)
 
 NEXT, DONE, TOKEN, POSITION = 0, 64, 128, 192       # bytes from `shared`, a cache line apart
-COMMON = 64                                         # columns of int8 to a scale in most models
-NEAR = 4096                                         # numbers of values that are worked on at a time, while the caches have them
 LOOKS = 20_000                                      # how often a waiting thread looks before it naps: some 20 microseconds
 NAPS = 100                                          # how many naps a helper takes after a token before it leaves
 
 
-@kernel("in1 in1 number out1")
-def rms_norm(x, weight, eps, y):
-    """y = x / √(mean(x²) + eps) · weight"""
-    square = x.dtype.type(0)
-    for i in range(x.size):
-        square += x[i] * x[i]
-    r = x.dtype.type(1) / np.sqrt(square / x.dtype.type(x.size) + eps)
-    for i in range(x.size):
-        y[i] = x[i] * r * weight[i]
-
-
-@kernel("in1 in1 number out1")
-def layer_norm(x, weight, eps, y):
-    """y = (x - mean) / √(var + eps) · weight"""
-    total, square = x.dtype.type(0), x.dtype.type(0)
-    for i in range(x.size):
-        total += x[i]
-    mean = total / x.dtype.type(x.size)
-    for i in range(x.size):
-        square += (x[i] - mean) * (x[i] - mean)
-    r = x.dtype.type(1) / np.sqrt(square / x.dtype.type(x.size) + eps)
-    for i in range(x.size):
-        y[i] = (x[i] - mean) * r * weight[i]
-
-
-@kernel("in1 in1 out1")
-def matrix_times(weight, x, y):
-    """y = W x for the rows of W one behind the other; row by row, for a core reads one stream of memory faster than several."""
-    for i in range(y.size):
-        row, total = weight[i * x.size:(i + 1) * x.size], x.dtype.type(0)
-        for j in range(x.size):
-            total += row[j] * x[j]
-        y[i] = total
-
-
-@kernel("in1 byte1 in1 int out1")
-def int8_matrix_times(x, q, scales, group, y):
-    """y[o] = Σ_g scales[o, g] · Σ over the columns j of group g of x[j] · q[o, j], for rows of q and scales one behind the other."""
-    groups = x.size // group
-    for o in range(y.size):
-        row, factors = q[o * x.size:(o + 1) * x.size], scales[o * groups:(o + 1) * groups]
-        if group == COMMON:         # said twice, for the compiler writes out a loop whose length it knows
-            y[o] = int8_dot(x, row, factors, COMMON)
-            continue
-        if group % LANES == 0:
-            y[o] = int8_dot(x, row, factors, group)
-            continue
-        total = x.dtype.type(0)
-        for g in range(groups):
-            small, some, part = row[g * group:(g + 1) * group], x[g * group:(g + 1) * group], x.dtype.type(0)
-            for j in range(group):
-                part += some[j] * x.dtype.type(small[j])
-            total += part * factors[g]
-        y[o] = total
-
-
-@kernel("out1 in1 in1 int")
-def rotate(head, cos, sin, interleaved):
-    """Turn each pair of a head's numbers by its angle, in place."""
-    half = cos.size
-    for i in range(half):
-        first, second = (2 * i, 2 * i + 1) if interleaved else (i, i + half)
-        a, b = head[first], head[second]
-        head[first], head[second] = a * cos[i] - b * sin[i], a * sin[i] + b * cos[i]
-
-
-@kernel("in1 in1 int in1 int number out1 out1")
-def attend(query, keys, step, values, value_step, scale, weights, y):
-    """y = Σ_s softmax_s(scale · query · key s) value s; key s begins at s · step; `weights` (S,) is room to work in."""
-    size, value_size, seen = query.size, y.size, weights.size
-    eights = seen // ROWS * ROWS
-    for s in range(0, eights if size % ROWS == 0 else 0, ROWS):
-        eight_dots(query, keys[s * step:], step, weights[s:])
-    for s in range(eights if size % ROWS == 0 else 0, seen):
-        row, total = keys[s * step:s * step + size], query.dtype.type(0)
-        for d in range(size):
-            total += query[d] * row[d]
-        weights[s] = total
-    for s in range(seen):
-        weights[s] *= scale
-    top, total = largest(weights), query.dtype.type(0)
-    for s in range(seen):
-        e = exp(weights[s] - top)
-        weights[s] = e
-        total += e
-    for d in range(value_size):
-        y[d] = 0
-    near = max(1, NEAR // (value_size * ROWS)) * ROWS
-    for s in range(0, seen if value_size % ROWS == 0 else 0, near):
-        add_eights(weights[s:s + near], values[s * value_step:], value_step, y)
-    for s in range(eights if value_size % ROWS == 0 else 0, seen):
-        row = values[s * value_step:s * value_step + value_size]
-        for d in range(value_size):
-            y[d] += weights[s] * row[d]
-    for d in range(value_size):
-        y[d] /= total
+@kernel("ids1 int out1 out1")
+def times_head(step, head, x, y):
+    """`absorb` or `expand` for one head, whose x and y begin here."""
+    absorbs, size, made, width = step[OP] == ABSORB, step[SIZE], step[VALUE_SIZE], x.itemsize
+    columns, begin = made if absorbs else size, head * step[HEIGHT]
+    if step[SCALES]:
+        groups = columns // step[GROUP]
+        q = bytes_at(step[WEIGHT] + begin * columns, size * made)
+        scales = array_at(step[SCALES] + begin * groups * width, size * made // step[GROUP], x)
+        if absorbs:
+            int8_add_up(x[:size], q, scales, step[GROUP], y[:made])
+        else:
+            int8_matrix_times(x[:size], q, scales, step[GROUP], y[:made])
+    else:
+        rows = array_at(step[WEIGHT] + begin * columns * width, size * made, x)
+        if absorbs:
+            add_up(x[:size], rows, columns, y[:made])
+        else:
+            matrix_times(rows, x[:size], y[:made])
+    for i in range(step[STEP] - size if absorbs else 0):
+        y[made + i] = x[size + i]
 
 
 @kernel("out1 in1 ids1 number int int int int")
@@ -161,19 +92,23 @@ def perform(work, numbers, step, number, first, last, token, position):
     if op == LINEAR or op == LINEAR_INT8:
         x, y = x[:size], y[first:last]
         result = np.empty(count, work.dtype) if step[ADD] else y
+        weight, scales, gate = step[WEIGHT], step[SCALES], work.dtype.type(1)
+        if step[CHOICE]:
+            expert, gate = int(work[step[CHOICE]]), work[step[CHOICE] + step[CHOSEN]]
+            weight, scales = peek(weight + 8 * expert), peek(scales + 8 * expert) if scales else 0
         if op == LINEAR:
-            matrix_times(array_at(step[WEIGHT] + first * size * width, count * size, work), x, result)
+            matrix_times(array_at(weight + first * size * width, count * size, work), x, result)
         else:
             groups = size // step[GROUP]
-            int8_matrix_times(x, bytes_at(step[WEIGHT] + first * size, count * size),
-                              array_at(step[SCALES] + first * groups * width, count * groups, work), step[GROUP], result)
+            int8_matrix_times(x, bytes_at(weight + first * size, count * size), array_at(scales + first * groups * width, count * groups, work),
+                              step[GROUP], result)
         if step[BIAS]:
             bias = array_at(step[BIAS] + first * width, count, work)
             for i in range(count):
                 result[i] += bias[i]
         if step[ADD]:
             for i in range(count):
-                y[i] += result[i]
+                y[i] += gate * result[i]
     elif op == RMS_NORM or op == LAYER_NORM:
         weight = array_at(step[WEIGHT], size, work)
         for unit in range(first, last):
@@ -215,6 +150,12 @@ def perform(work, numbers, step, number, first, last, token, position):
         gelu_tanh(y[:size], y[:size])
     elif op == GELU_ERF:
         gelu_erf(y[:size], y[:size])
+    elif op == ABSORB or op == EXPAND:
+        for unit in range(first, last):
+            times_head(step, unit, x[unit * step[STEP]:], y[unit * step[VALUE_STEP]:])
+    elif op == ROUTE:
+        bias = array_at(step[BIAS], size if step[BIAS] else 0, work)
+        route(x[:size], bias, step[GROUPS], step[KEPT], step[SIGMOID], step[NORMALISE], number, work[step[SCRATCH]:], y[:2 * step[CHOSEN]])
 
 
 @kernel("int int")

@@ -31,6 +31,7 @@ from ..nn import Block, Dropout, Embedding, KVCache, LatentAttention, Linear, Mo
 from ..nn import init, swiglu_width
 from ..nn.positions import checked_scaling, magnitude
 from .base import Config, LanguageModel, positions
+from .decoding import one_token, step_for
 
 LATENT_NORM_EPS = 1e-6      # of the norms inside latent attention, whatever norm_eps says
 
@@ -201,6 +202,11 @@ class DeepSeek(LanguageModel):
         self.mtp = ModuleList(FurtherToken(config, generator) for _ in range(config.mtp_depth))
         self.last = None        # (stream, targets, ignore_index) of the last loss in training, for the modules of `mtp`
 
+    def forward(self, ids, cache=None):
+        if (logits := one_token(self, self.checked(ids, cache), cache)) is not None:
+            return logits                                                       # the same, compiled for one token
+        return super().forward(ids, cache)                                      # (B, T, V)
+
     def hidden(self, ids, cache=None):
         """The vectors (B, T, C) that `unembed` makes logits of."""
         stream = self._stream(ids, cache)                                       # (B, T, C)
@@ -275,3 +281,8 @@ class DeepSeek(LanguageModel):
         config = self.config
         return KVCache(config.n_layer, batch, 1, length, config.kv_lora_rank + config.qk_rope_head_dim, self.wte.weight.dtype, streams=1,
                        pad=pad)
+
+    def step(self, cache):
+        return step_for(self, cache)
+
+    step.__doc__ = LanguageModel.step.__doc__
