@@ -2,13 +2,14 @@
 
     260K       the sizes of llama2.c's stories260K: 5 layers, 8 heads, 4 key/value heads, width 64, vocabulary 512
     15M        those of stories15M: 6 layers, 6 heads, width 288, vocabulary 32000
+    GPT-12M    a GPT of 6 layers, 6 heads, width 384, vocabulary 4096, 256 positions
     GPT        GPT-2's small one, 124M: 12 layers, 12 heads, width 768, vocabulary 50257
     110M       the sizes of stories110M: 12 layers, 12 heads, width 768, vocabulary 32000
     15M-T2, 110M-T2     on two threads; all others are on one
 
 Weights are random, for speed does not depend on them. `step` is the model's compiled step and the likeliest token; `generate` the
 same from `model.generate`; `sample` draws at temperature 0.8 from the 40 best tokens that make up 0.9 of the probability; `int8` is
-`step` with weights of 8 bits. The others are the same Llama in PyTorch with a cache, where PyTorch is installed, and llama2.c's own
+`step` with weights of 8 bits. The others are the same model in PyTorch with a cache, where PyTorch is installed, and llama2.c's own
 program where $LLAMA2C_RUN names it (it is given the same weights in its own format).
 """
 
@@ -28,8 +29,10 @@ from . import _contest
 OWN, WIDE = ("step", "generate", "sample", "torch", "llama2.c"), ("step", "int8")
 CONFIGS = {     # preset, tokens a turn, threads, who takes part
     "260K": ("stories260k", 500, 1, OWN), "15M": ("stories15m", 100, 1, OWN), "15M-T2": ("stories15m", 100, 2, ("step", "torch")),
-    "GPT": ("gpt2", 30, 1, WIDE), "110M": ("stories110m", 30, 1, WIDE), "110M-T2": ("stories110m", 30, 2, WIDE),
+    "GPT-12M": ("gpt-12m", 200, 1, ("step", "generate", "sample", "torch")), "GPT": ("gpt2", 30, 1, WIDE),
+    "110M": ("stories110m", 30, 1, WIDE), "110M-T2": ("stories110m", 30, 2, WIDE),
 }
+SIZES = {"gpt-12m": dict(vocab_size=4096, n_layer=6, n_head=6, n_embd=384, block_size=256)}      # of those that are no presets
 BEGIN = 1       # the token that begins a text, by which llama2.c's program also knows that one has ended
 
 
@@ -53,7 +56,8 @@ def run(names=tuple(CONFIGS), rounds=7, torch=None, program=None):
                 if not absent.get(contender):
                     function, more = MAKERS[contender]
                     more = {**more, "program": program, "path": path} if contender == "llama2.c" else {**more, "threads": threads}
-                    contenders[contender] = _contest.Contender(__name__, function, {"OMP_NUM_THREADS": str(threads)}, preset=preset, count=count,
+                    module = "tinyllm.bench._torch_decode" if contender == "torch" else __name__
+                    contenders[contender] = _contest.Contender(module, function, {"OMP_NUM_THREADS": str(threads)}, preset=preset, count=count,
                                                                **more)
             turns, told = _contest.contest(contenders, rounds)
         for contender, results in turns.items():
@@ -83,6 +87,8 @@ def table(rows):
 def config_of(preset):
     """The configuration, of a text that never ends."""
     from ..models import GPTConfig, LlamaConfig
+    if preset in SIZES:
+        return GPTConfig(**SIZES[preset])
     family = GPTConfig if preset in GPTConfig.presets else LlamaConfig
     return family.preset(preset, eos_token_id=None, dropout=0.0)
 
@@ -144,45 +150,6 @@ def generator(preset, count, threads, **options):
     return turn
 
 
-def torch_stepper(preset, count, threads):
-    """The same Llama in PyTorch, keys and values written into a cache that is allocated once."""
-    import torch
-    from torch.nn import functional as F
-    torch.set_num_threads(threads)
-    model = build(preset)
-    config, state = model.config, {name: torch.from_numpy(x.copy()) for name, x in model.state_dict().items()}
-    H, K, D = config.n_head, config.n_kv_head, config.head_dim
-    cos, sin, _ = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in model.rotary.at(np.arange(count)))
-
-    def rotate(x, at):
-        a, b = x[..., 0::2], x[..., 1::2]
-        return torch.stack((a * cos[at] - b * sin[at], a * sin[at] + b * cos[at]), -1).flatten(-2)
-
-    def norm(x, weight):
-        return F.rms_norm(x, weight.shape, weight, config.norm_eps)
-
-    def turn():
-        keys, values = torch.zeros(2, config.n_layer, K, count, D)
-        token = torch.tensor(BEGIN)
-        with torch.inference_mode():
-            for at in range(count):
-                x = state["wte.weight"][token]
-                for n in range(config.n_layer):
-                    name = f"blocks.{n}."
-                    heads = F.linear(norm(x, state[name + "norm1.weight"]), state[name + "attn.qkv.weight"]).view(-1, D)
-                    keys[n, :, at], values[n, :, at] = rotate(heads[H:H + K], at), heads[H + K:]
-                    y = F.scaled_dot_product_attention(rotate(heads[:H], at)[None, :, None], keys[None, n, :, :at + 1],
-                                                       values[None, n, :, :at + 1], enable_gqa=H != K)
-                    x = x + F.linear(y.reshape(-1), state[name + "attn.proj.weight"])
-                    h = norm(x, state[name + "norm2.weight"])
-                    h = F.silu(F.linear(h, state[name + "mlp.gate.weight"])) * F.linear(h, state[name + "mlp.up.weight"])
-                    x = x + F.linear(h, state[name + "mlp.down.weight"])
-                token = F.linear(norm(x, state["norm.weight"]), state["wte.weight"]).argmax()
-
-    turn()
-    return turn
-
-
 def llama2c(preset, path, count, program):
     """llama2.c's program, greedy; its own figure of tokens a second, which leaves loading and the first token out."""
     def turn():
@@ -208,5 +175,5 @@ def child_seconds():
 
 MAKERS = {      # contender: the function that makes its turn, and arguments
     "step": ("stepper", {}), "int8": ("stepper", {"int8": True}), "generate": ("generator", {"temperature": 0.0}),
-    "sample": ("generator", {"temperature": 0.8, "top_k": 40, "top_p": 0.9}), "torch": ("torch_stepper", {}), "llama2.c": ("llama2c", {}),
+    "sample": ("generator", {"temperature": 0.8, "top_k": 40, "top_p": 0.9}), "torch": ("stepper", {}), "llama2.c": ("llama2c", {}),
 }
