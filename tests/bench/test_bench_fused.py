@@ -3,6 +3,7 @@
 import pytest
 
 from tinyllm.bench import _operations, fused, step
+from tinyllm.fused._op import Fused
 
 
 def test_operations_can_be_raced(monkeypatch):
@@ -13,6 +14,10 @@ def test_operations_can_be_raced(monkeypatch):
     assert all(row["ms"] > 0 and row["memory_mb"] > 10 for row in rows) and rows[0]["ratio"] == rows[-1]["ratio"] == 1
     assert rows[0]["gflops"] == pytest.approx(6e-6 * 768 * 128 * 512 / rows[0]["ms"]) and rows[0]["peak_share"] == pytest.approx(rows[0]["gflops"] / 100)
     assert rows[2]["gflops"] is None and len(fused.table(rows).splitlines()) >= 8
+
+
+def test_every_fused_operation_is_raced():
+    assert {operation.name for operation in Fused.__subclasses__() if operation.__module__.startswith("tinyllm.")} <= set(fused.CONFIGS)
 
 
 def test_attention_is_counted_as_a_training_step_counts_it():

@@ -25,6 +25,7 @@ CONFIGS = {     # operation: shapes of what it is given
     "latent": [(12, 1, 64, 72), (64,)],
     "latent_attention": [(12, 64, 128), (12, 1, 64, 72), (224, 64)],
     "latent_absorbed": [(12, 8, 128), (12, 1, 256, 72), (224, 64)],
+    "gates": [(4096, 64)],
     "experts": [(768, 128), (768, 2), *[(128, 128)] * 24],
     "linear": [(768, 128), (512, 128)],
     "embedding": [(4096, 384)],
@@ -32,6 +33,7 @@ CONFIGS = {     # operation: shapes of what it is given
     "adamw": [(4096, 384), *[(1152, 384), (384, 384), (1536, 384), (384, 1536)] * 6],
     "clip_grad_norm": [(4096, 384), *[(1152, 384), (384, 384), (1536, 384), (384, 1536)] * 6],
 }
+CHOICES = {"gates": (64, 6), "experts": (8, 2)}             # experts, and how many of them each row has
 UPDATES = ("adamw", "clip_grad_norm")                       # of parameters that have gradients: nothing runs backward
 UNCOMPILED = ("dropout", "clip_grad_norm")                  # the definition is all there is
 HEADS, PACKED_HEADS, D_N, D_R, D_V, D_C = 4, 6, 24, 8, 32, 64     # of latent attention; `self_attention` has heads of 64
@@ -42,8 +44,9 @@ def prepared(name, seed=0):
     """(arrays of the operation's shapes, whole numbers: targets, ids, or the experts chosen)."""
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in CONFIGS[name]]
-    if name == "experts":
-        return arrays, rng.random((len(arrays[0]), 8)).argsort(axis=1)[:, :2].copy()
+    if name in CHOICES:
+        experts, chosen = CHOICES[name]
+        return arrays, rng.random((len(arrays[0]), experts)).argsort(axis=1)[:, :chosen].copy()
     classes = {"cross_entropy": 4096, "linear_cross_entropy": 50257}.get(name, 4096)
     return arrays, rng.integers(0, classes, len(arrays[0]))
 
@@ -106,6 +109,7 @@ def own(name):
         "latent": lambda x, weight: F.latent(x, weight, rotation),
         "latent_attention": lambda *x: F.latent_attention(*x, HEADS, rotation),
         "latent_absorbed": lambda *x: F.latent_attention(*x, HEADS, rotation, absorb=True),
+        "gates": lambda x: F.gates(x, ids, normalise=True),
         "experts": lambda x, gates, *weights: F.experts(x, gates, ids, weights),
         "embedding": lambda x: F.embedding(ids, x),
         "dropout": lambda x: F.dropout(x, 0.1),

@@ -59,6 +59,11 @@ def latent_absorbed(query, latent, weight, cos, sin):
     return y.transpose(1, 2).reshape(B, T, -1)
 
 
+def gates(x, chosen):
+    picked = x.softmax(-1).gather(-1, chosen)
+    return picked / picked.sum(-1, keepdim=True)
+
+
 def experts(x, gates, chosen, weights):
     y = torch.zeros_like(x)
     for e in range(len(weights) // 3):
@@ -101,6 +106,7 @@ def theirs(name):
         "latent": lambda x, weight: latent(x, weight, cos, sin),
         "latent_attention": lambda *x: latent_attention(*x, cos, sin),
         "latent_absorbed": lambda *x: latent_absorbed(*x, cos, sin),
+        "gates": lambda x: gates(x, ids),
         "experts": lambda x, gates, *weights: experts(x, gates, ids, weights),
         "linear": F.linear,
         "embedding": lambda x: F.embedding(ids, x),
