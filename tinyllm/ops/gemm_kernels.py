@@ -42,9 +42,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .gemm_vectors import SIDE, TILE, Code, copy_four, transpose_square
+from .gemm_vectors import CACHE_LINE, SIDE, TILE, Code, copy_few, prefetch, transpose_square
 
-BLOCK_DEPTH = 1024      # bytes of k in a block: a panel of b (this × tile width) fits the first-level cache
+BLOCK_DEPTH = 1536      # bytes of k in a block: a panel of b (this × tile width) is no larger than the first-level cache
 BLOCK_ROWS = 144        # rows of a in a block, which stays in the second-level cache; a multiple of every tile's rows
 BLOCK_COLUMNS = 512     # columns of b packed at once
 PAGE = 4096             # bytes
@@ -115,33 +115,39 @@ def pack(x, width, panels, start):
     """Copy x (lanes, depth) into panels of `width` lanes, each (depth, width), the last one filled up with zeros.
 
     x is a block of b transposed (its lanes are columns of b) or of a (its lanes are rows). One of its strides is
-    usually a single number: then 4 lanes, or squares of 4 × 4 to transpose, move at a time.
+    usually a single number: then SIDE lanes, or squares of SIDE × SIDE to transpose, move at a time. The next ones lie
+    a stride further on, where no CPU foresees them, and are asked for meanwhile.
     """
     size = x.itemsize
     lane_stride, step = x.strides
     lanes, depth = x.shape
-    swept = 0                               # steps of k of which the lanes of whole fours are done
+    swept = 0                               # steps of k of which the lanes of whole SIDEs are done
     if lane_stride == size:
         swept = depth
-        for k in range(depth):              # along the rows of x, so that each page of memory is visited once
+        for k0 in range(0, depth, SIDE):
             for first in range(0, lanes, width):
-                line = start + first * depth + k * width
-                for lane in range(0, min(width, lanes - first) - SIDE + 1, SIDE):
-                    copy_four(x, (first + lane) * lane_stride + k * step, panels, (line + lane) * size)
+                for k in range(k0, min(k0 + SIDE, depth)):
+                    for ahead in range(0, width * size, CACHE_LINE):
+                        prefetch(x, first * size + (k + SIDE) * step + ahead)
+                    line = start + first * depth + k * width
+                    for lane in range(0, min(width, lanes - first) - SIDE + 1, SIDE):
+                        copy_few(x, (first + lane) * size + k * step, panels, (line + lane) * size)
     elif step == size:
         swept = depth // SIDE * SIDE
         for first in range(0, lanes, width):
-            for k in range(0, swept, SIDE):
-                line = start + first * depth + k * width
-                for lane in range(0, min(width, lanes - first) - SIDE + 1, SIDE):
-                    transpose_square(x, (first + lane) * lane_stride + k * step, lane_stride,
-                                     panels, (line + lane) * size, width * size)
+            for lane in range(first, min(first + width, lanes) - SIDE + 1, SIDE):
+                for k in range(0, swept, SIDE):
+                    for ahead in range(SIDE, 2 * SIDE):
+                        prefetch(x, (lane + ahead) * lane_stride + k * size)
+                    line = start + first * depth + k * width
+                    transpose_square(x, lane * lane_stride + k * size, lane_stride,
+                                     panels, (line + lane - first) * size, width * size)
     for first in range(0, lanes, width):
         here = min(width, lanes - first)
-        fours = here // SIDE * SIDE
-        for k in range(0 if fours < width else swept, depth):
+        whole = here // SIDE * SIDE
+        for k in range(0 if whole < width else swept, depth):
             line = start + first * depth + k * width
-            for lane in range(fours if k < swept else 0, here):
+            for lane in range(whole if k < swept else 0, here):
                 panels[line + lane] = x[first + lane, k]
             for lane in range(here, width):
                 panels[line + lane] = 0
@@ -160,9 +166,12 @@ def micro_kernel(typingctx, depth, a, a_at, a_row, a_step, panel, panel_at, c, c
         depth, a_data, a_at, a_row, a_step, panel_data, panel_at, c_data, c_at, c_row, rows, columns, fresh = args
         code = Code(context, builder, c.dtype)
         lanes = TILE.vector_bytes // code.size
+        target = code.move(code.data(c, c_data), c_at)
+        for i in range(TILE.rows):                      # the tile of c arrives while its sums are computed
+            for at in range(0, TILE.vectors * TILE.vector_bytes, CACHE_LINE):
+                code.prefetch(code.move(code.move(target, code.times(c_row, i)), at))
         sums = _products(code, depth, _row_addresses(code, code.move(code.data(a, a_data), a_at), a_row, rows), a_step,
                          code.move(code.data(panel, panel_data), panel_at), lanes)
-        target = code.move(code.data(c, c_data), c_at)
         whole = builder.and_(builder.icmp_signed("==", rows, code.integer(TILE.rows)),
                              builder.icmp_signed("==", columns, code.integer(TILE.vectors * lanes)))
         with builder.if_else(whole) as (inside, edge):

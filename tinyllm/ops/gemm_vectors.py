@@ -15,7 +15,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 Tile = namedtuple("Tile", "vector_bytes rows vectors")      # a tile of c: rows × (vectors · vector_bytes) bytes
-SIDE = 4                # `transpose_square` transposes 4 × 4 numbers in registers
+CACHE_LINE = 64         # bytes
 
 
 def tile_for(features):
@@ -41,6 +41,7 @@ def host_features():
 
 
 TILE = tile_for(host_features())
+SIDE = 8 if TILE.vector_bytes == 64 else 4      # numbers that `copy_few` moves at once and the side of a `transpose_square`
 
 
 class Code:
@@ -75,6 +76,13 @@ class Code:
         place = self.builder.bitcast(self.move(address, offset), value.type.as_pointer())
         self.builder.store(value, place, align=align or self.size)
 
+    def prefetch(self, address):
+        """Ask for the cache line at an address, which may lie beyond the array: nothing is read before it is loaded."""
+        i32, kind = ir.IntType(32), address.type
+        signature = ir.FunctionType(ir.VoidType(), [kind, i32, i32, i32])
+        function = self.builder.module.declare_intrinsic("llvm.prefetch", [kind], signature)
+        self.builder.call(function, [address, i32(0), i32(3), i32(1)])      # to be read, into the first-level cache, data
+
     def shuffle(self, x, y, lanes):
         return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
 
@@ -93,29 +101,40 @@ class Code:
 
 
 @intrinsic
-def copy_four(typingctx, x, x_at, out, out_at):
-    """Copy 4 numbers; x_at and out_at are offsets in bytes."""
+def copy_few(typingctx, x, x_at, out, out_at):
+    """Copy SIDE numbers; x_at and out_at are offsets in bytes."""
     def codegen(context, builder, signature, args):
         code = Code(context, builder, x.dtype)
-        four = code.load(code.vector(SIDE), code.data(x, args[0]), args[1])
-        code.store(four, code.data(out, args[2]), args[3])
+        few = code.load(code.vector(SIDE), code.data(x, args[0]), args[1])
+        code.store(few, code.data(out, args[2]), args[3])
         return context.get_dummy_value()
     return types.void(x, types.intp, out, types.intp), codegen
 
 
 @intrinsic
-def transpose_square(typingctx, x, x_at, x_row, out, out_at, out_row):
-    """Copy a square of 4 × 4 numbers transposed; rows are x_row and out_row bytes apart.
+def prefetch(typingctx, x, at):
+    """Ask for the cache line `at` bytes from the start of x, so that it is there when it is needed."""
+    def codegen(context, builder, signature, args):
+        code = Code(context, builder, x.dtype)
+        code.prefetch(code.move(code.data(x, args[0]), args[1]))
+        return context.get_dummy_value()
+    return types.void(x, types.intp), codegen
 
-    Interleaving vector i with vector i + 2 moves the lowest bit of (row, lane) to the other end; done twice, row
-    and lane have changed places.
+
+@intrinsic
+def transpose_square(typingctx, x, x_at, x_row, out, out_at, out_row):
+    """Copy a square of SIDE × SIDE numbers transposed; rows are x_row and out_row bytes apart.
+
+    Interleaving vector i with vector i + SIDE / 2 moves the lowest bit of (row, lane) to the other end; done as often
+    as the row has bits, row and lane have changed places.
     """
     def codegen(context, builder, signature, args):
         code = Code(context, builder, x.dtype)
         source, target = code.move(code.data(x, args[0]), args[1]), code.move(code.data(out, args[3]), args[4])
         rows = [code.load(code.vector(SIDE), source, code.times(args[2], i)) for i in range(SIDE)]
-        for _ in range(2):
-            rows = [code.shuffle(rows[i // 2], rows[i // 2 + 2], [2, 6, 3, 7] if i % 2 else [0, 4, 1, 5])
+        half = SIDE // 2
+        for _ in range(SIDE.bit_length() - 1):
+            rows = [code.shuffle(rows[i // 2], rows[i // 2 + half], [i % 2 * half + j // 2 + j % 2 * SIDE for j in range(SIDE)])
                     for i in range(SIDE)]
         for i, row in enumerate(rows):
             code.store(row, target, code.times(args[5], i))
