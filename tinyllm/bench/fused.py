@@ -6,7 +6,7 @@ PyTorch's are its fused AdamW and its own clipping. Dropout and clipping have no
 
 The contenders are timed in turn, each in a process of its own on one thread; ms is the processor time of a call, the median over
 the rounds, MB the most memory that the process has had, with all it has imported. GFLOP/s counts the products of matrices; its share is
-of the peak of the matmul micro-kernel.
+of the peak of the matmul micro-kernel. All keep the memory that they free, PyTorch too, so that operations are raced and not page faults.
 """
 
 import importlib.util
@@ -76,8 +76,10 @@ def torch_timer(name, compiled):
     """The same in PyTorch."""
     import torch
 
+    from ..engine.memory import keep_freed_memory
     from ._torch_operations import theirs
     torch.set_num_threads(1)
+    keep_freed_memory()
     operation, leaves = theirs(name)
     return _turns(name, torch.compile(operation) if compiled else operation, leaves, torch.ones_like)
 
