@@ -6,6 +6,7 @@ import pytest
 
 import tinyllm as tl
 from tinyllm.bench import decode
+from tinyllm.models.program import program_for
 
 
 def test_a_small_model_can_be_raced(monkeypatch):
@@ -15,6 +16,15 @@ def test_a_small_model_can_be_raced(monkeypatch):
     assert [row["contender"] for row in rows] == ["step", "int8", "generate", "sample"] and rows[0]["ratio"] == 1
     assert rows[2]["ratio"] == pytest.approx(rows[0]["tokens_per_second"] / rows[2]["tokens_per_second"])
     assert len(decode.table(rows).splitlines()) >= 5
+
+
+def test_a_mixture_is_raced_against_its_layers_and_reads_what_its_program_says(monkeypatch):
+    monkeypatch.setenv("TINYLLM_FUSED", "1")
+    monkeypatch.setitem(decode.CONFIGS, "DS", ("deepseek-2m", 4, 1, ("step", "layers")))
+    assert [row["contender"] for row in decode.run(("DS",), rounds=1, torch=False, program="")] == ["step", "layers"]
+    model = decode.build("deepseek-2m")
+    vectors = sum(p.numpy().nbytes for p in model.parameters() if p.ndim == 1)      # norms, which a program does not count
+    assert program_for(model, model.make_cache(1, 4))[0].weights + vectors == decode.read_bytes("deepseek-2m", False)
 
 
 def test_what_the_program_is_given_are_the_weights_and_a_vocabulary(tmp_path):

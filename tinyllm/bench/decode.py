@@ -3,13 +3,14 @@
     260K       the sizes of llama2.c's stories260K: 5 layers, 8 heads, 4 key/value heads, width 64, vocabulary 512
     15M        those of stories15M: 6 layers, 6 heads, width 288, vocabulary 32000
     GPT-12M    a GPT of 6 layers, 6 heads, width 384, vocabulary 4096, 256 positions
+    DS         a DeepSeek of 4 layers, 4 heads, width 128, 8 experts of which 2 are used, vocabulary 65: the step's SD
     GPT        GPT-2's small one, 124M: 12 layers, 12 heads, width 768, vocabulary 50257
     110M       the sizes of stories110M: 12 layers, 12 heads, width 768, vocabulary 32000
     15M-T2, 110M-T2     on two threads; all others are on one
 
 Weights are random, for speed does not depend on them. `step` is the model's compiled step and the likeliest token; `generate` the
 same from `model.generate`; `sample` draws at temperature 0.8 from the 40 best tokens that make up 0.9 of the probability; `int8` is
-`step` with weights of 8 bits. The others are the same model in PyTorch with a cache, where PyTorch is installed, and llama2.c's own
+`step` with weights of 8 bits; `layers` is the same token by the model's layers, one after the other. The others are the same model in PyTorch with a cache, where PyTorch is installed, and llama2.c's own
 program where $LLAMA2C_RUN names it (it is given the same weights in its own format).
 """
 
@@ -25,14 +26,18 @@ from pathlib import Path
 import numpy as np
 
 from . import _contest
+from .step import CONFIGS as STEPS
 
 OWN, WIDE = ("step", "generate", "sample", "torch", "llama2.c"), ("step", "int8")
 CONFIGS = {     # preset, tokens a turn, threads, who takes part
     "260K": ("stories260k", 500, 1, OWN), "15M": ("stories15m", 100, 1, OWN), "15M-T2": ("stories15m", 100, 2, ("step", "torch")),
-    "GPT-12M": ("gpt-12m", 200, 1, ("step", "generate", "sample", "torch")), "GPT": ("gpt2", 30, 1, WIDE),
+    "GPT-12M": ("gpt-12m", 200, 1, ("step", "generate", "sample", "torch")),
+    "DS": ("deepseek-2m", 200, 1, ("step", "generate", "sample", "layers")), "GPT": ("gpt2", 30, 1, WIDE),
     "110M": ("stories110m", 30, 1, WIDE), "110M-T2": ("stories110m", 30, 2, WIDE),
 }
-SIZES = {"gpt-12m": dict(vocab_size=4096, n_layer=6, n_head=6, n_embd=384, block_size=256)}      # of those that are no presets
+SIZES = {       # of those that are no presets
+    "gpt-12m": dict(vocab_size=4096, n_layer=6, n_head=6, n_embd=384, block_size=256), "deepseek-2m": dict(STEPS["SD"][1], block_size=256),
+}
 BEGIN = 1       # the token that begins a text, by which llama2.c's program also knows that one has ended
 
 
@@ -86,9 +91,9 @@ def table(rows):
 
 def config_of(preset):
     """The configuration, of a text that never ends."""
-    from ..models import GPTConfig, LlamaConfig
+    from ..models import DeepSeekConfig, GPTConfig, LlamaConfig
     if preset in SIZES:
-        return GPTConfig(**SIZES[preset])
+        return (DeepSeekConfig if preset.startswith("deepseek") else GPTConfig)(**SIZES[preset])
     family = GPTConfig if preset in GPTConfig.presets else LlamaConfig
     return family.preset(preset, eos_token_id=None, dropout=0.0)
 
@@ -96,19 +101,22 @@ def config_of(preset):
 def build(preset, int8=False):
     """The model, its weights drawn from seed 0; the row of BEGIN is 0, which cannot be the likeliest token and end the text."""
     from ..engine.random import manual_seed
-    from ..models import GPT, GPTConfig, Llama
+    from ..models import GPT, DeepSeek, Llama
     from ..weights.int8 import quantized
     manual_seed(0)
     config = config_of(preset)
-    model = (GPT if isinstance(config, GPTConfig) else Llama)(config).eval()
+    model = next(family for family in (GPT, Llama, DeepSeek) if type(config).__name__ == f"{family.__name__}Config")(config).eval()
     model.wte.weight.data[BEGIN] = 0
     return quantized(model) if int8 else model
 
 
 def read_bytes(preset, int8):
-    """Bytes of weights that a token reads: all but the rows of the tables that it does not look up."""
+    """Bytes of weights that a token reads: all but the rows of the tables that it does not look up, and the experts not chosen."""
     config = config_of(preset)
     numbers = config.num_params() - (config.block_size * config.n_embd if hasattr(config, "norm_first") else 0)
+    if hasattr(config, "n_routed_experts"):
+        rest = config.n_routed_experts - config.num_experts_per_tok
+        numbers -= (config.n_layer - config.first_k_dense) * rest * 3 * config.n_embd * config.moe_ffn_dim
     return numbers * (1 + 4 / 64 if int8 else 4)
 
 
@@ -122,16 +130,19 @@ def write_weights(preset, path):
     save_tokenizer(LlamaTokenizer(words, [0.0] * len(words)), Path(path).with_name("tokenizer.bin"))
 
 
-def stepper(preset, count, threads, int8=False):
-    """A turn is `count` compiled steps, each with the likeliest token."""
+def stepper(preset, count, threads, int8=False, layers=False):
+    """A turn is `count` compiled steps, each with the likeliest token; with `layers` as many passes through the model's layers."""
+    from ..engine import no_grad
     from ..engine.threads import set_num_threads
     set_num_threads(threads)
     model = build(preset, int8)
 
     def turn():
-        step, token = model.step(model.make_cache(1, count)), BEGIN
-        for _ in range(count):
-            token = step(token).argmax()
+        cache, token = model.make_cache(1, count), BEGIN
+        step = (lambda id: model.unembed(model.hidden(np.array([[id]]), cache)).numpy()) if layers else model.step(cache)
+        with no_grad():
+            for _ in range(count):
+                token = step(token).argmax()
 
     turn()
     return turn
@@ -174,6 +185,6 @@ def child_seconds():
 
 
 MAKERS = {      # contender: the function that makes its turn, and arguments
-    "step": ("stepper", {}), "int8": ("stepper", {"int8": True}), "generate": ("generator", {"temperature": 0.0}),
+    "step": ("stepper", {}), "int8": ("stepper", {"int8": True}), "layers": ("stepper", {"layers": True}), "generate": ("generator", {"temperature": 0.0}),
     "sample": ("generator", {"temperature": 0.8, "top_k": 40, "top_p": 0.9}), "torch": ("stepper", {}), "llama2.c": ("llama2c", {}),
 }
