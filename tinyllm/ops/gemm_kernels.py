@@ -28,7 +28,8 @@ The scheme is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix
 five-loop form of Van Zee and van de Geijn's BLIS (2015), with one change. A tile takes single numbers of a and
 spreads each over a vector, which works at any stride; so a is read where it lies, without a copy, unless a step
 of k would leap to another page of memory (`PAGE`). All four layouts (a or b transposed) and views with any strides
-go through the same code, because `pack` and the micro-kernel take strides in bytes.
+go through the same code, because `pack` and the micro-kernel take strides in bytes. What the CPU cannot foresee, the
+next rows to pack and the tile of c to add to, is asked for before it is needed (`prefetch`).
 
 The sums run over k in order, block after block, on one thread: a result depends neither on the number of threads
 nor on where the batch was cut. Nothing assumes finite numbers; NaN and Inf come out as IEEE arithmetic has them.
