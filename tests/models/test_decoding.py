@@ -97,6 +97,37 @@ def test_adapted_maps_are_left_to_the_layers(name):
     assert_close(stepped, whole(model, text(1, 12)), 1e-10)
 
 
+@pytest.mark.parametrize("name", TOYS)
+def test_a_model_of_your_own_is_left_to_its_layers(name):
+    model = toy(name).eval()
+
+    class Louder(type(model)):
+        def hidden(self, ids, cache=None):
+            return super().hidden(ids, cache) * 2.0
+
+    expected = 2 * whole(model, text(1, 12))
+    model.__class__ = Louder
+    logits, cache = one_by_one(model, text(1, 12))
+    assert model.step(cache) is None
+    assert_close(logits, expected, 1e-12)
+
+
+@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("part", ["block", "mlp"])
+def test_a_layer_of_your_own_is_left_to_itself(name, part):
+    model = toy(name).eval()
+    layer = model.blocks[0] if part == "block" else model.blocks[0].mlp
+
+    class Louder(type(layer)):
+        def forward(self, *inputs):
+            return super().forward(*inputs) * 2.0
+
+    layer.__class__ = Louder
+    logits, cache = one_by_one(model, text(1, 12))
+    assert model.step(cache) is None
+    assert_close(logits, whole(model, text(1, 12)), 1e-12)
+
+
 def test_rows_with_padding_and_definitions_are_left_to_the_layers():
     model = toy("llama").eval()
     assert step_for(model, model.make_cache(2, 12)) is None

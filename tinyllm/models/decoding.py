@@ -6,7 +6,7 @@ down once as a `Program` (program.py), the same arithmetic as its layers step by
 fused/token_step.py.
 
 `step_for(model, cache)` gives the function that does it, or None where something is asked for that no program is written for
-(padding, several rows, adapted maps, float16): then the layers themselves serve. Weights of 8 bits stay what they are. Models of which
+(padding, several rows, adapted maps, float16, layers or models of your own): then the layers themselves serve. Weights of 8 bits stay what they are. Models of which
 a token reads less than 5 MB are computed by one thread, for others the threads of `set_num_threads` share each operation; the numbers
 are the same.
 """
@@ -124,5 +124,5 @@ def one_token(model, ids, cache):
     """`model(ids, cache)` by the compiled step, a Tensor (1, 1, V), where it applies to these `ids` (B, T); else None."""
     if cache is None or ids.shape != (1, 1) or model.training or not 0 <= ids[0, 0] < model.config.vocab_size:
         return None
-    step = step_for(model, cache)
+    step = model.step(cache)
     return None if step is None else Tensor(step(ids[0, 0])[None, None].copy())

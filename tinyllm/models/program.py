@@ -22,7 +22,7 @@ import numpy as np
 
 from ..fused import token_step as ops
 from ..fused.kernels import PRECISIONS
-from ..nn import Attention, LatentAttention, LayerNorm, Linear, MoE, RMSNorm, SwiGLU
+from ..nn import Attention, Block, LatentAttention, LayerNorm, Linear, MoE, RMSNorm, SwiGLU
 
 PIECE = 64e3        # bytes of weights that are worth a piece, unless a matrix has so many that MANY are enough
 MANY = 256
@@ -204,12 +204,13 @@ class Program:
 
     def mlp(self, layer, x, y):
         """y += layer(x), for a SwiGLU, a GPT's or a mixture of experts."""
+        from .gpt import MLP            # a module that itself needs this one
         if type(layer) is SwiGLU:
             gate = self.linear(layer.gate, x)
             up = self.linear(layer.up, x, beside=True)
             self.add(ops.GATE, x=up, y=gate, size=up - gate)
             self.linear(layer.down, gate, y, add=True)
-        elif hasattr(layer, "approximate"):
+        elif type(layer) is MLP:
             hidden = self.linear(layer.fc, x)
             self.add(ops.GELU_TANH if layer.approximate == "tanh" else ops.GELU_ERF, y=hidden, size=self.top - hidden)
             self.linear(layer.proj, hidden, y, add=True)
@@ -256,6 +257,8 @@ def program_for(model, cache):
         program.row(model.wpe, x, position=True, add=True)
     start = program.top
     for block, kept in zip(model.blocks, cache.layers):
+        if type(block) is not Block:
+            raise Unsuited
         program.top = start                             # what a block works with is free for the next
         if block.norm_first:
             program.norm(block.norm1, x, h)
