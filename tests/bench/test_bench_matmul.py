@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinyllm.bench import matmul
+from tinyllm.engine import threads
 from tinyllm.ops import gemm
 
 
@@ -40,3 +41,16 @@ def test_the_ladder_has_the_steps_of_the_lesson_and_shares_of_one_peak():
     assert [row["step"] for row in rows] == ["naive", "blocked", "packed", "micro-kernel", "BLAS", "peak"]
     assert rows[-1]["share"] == 1 and all(row["share"] == pytest.approx(row["gflops"] / rows[-1]["gflops"]) for row in rows)
     assert len(matmul.ladder_table(rows).splitlines()) == 7
+
+
+@pytest.mark.parametrize("measure", [lambda: matmul.time_cases("numba", [((512, 512), (512, 512), "NN")], "float32"),
+                                     lambda: matmul.time_ladder(512, "float32", 1, "NN")])
+def test_what_is_called_one_thread_is_one(monkeypatch, measure):
+    before, shared = threads.num_threads(), []
+    monkeypatch.setattr(gemm, "_share", lambda *arguments: shared.append(arguments))
+    threads.set_num_threads(2)
+    try:
+        measure()
+    finally:
+        threads.set_num_threads(before)
+    assert not shared

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.threads import set_num_threads
 from ..ops import gemm
 
 # (shape of a, shape of b, layout): N is an operand stored by rows, T one stored by columns
@@ -115,7 +116,8 @@ def _alone(function, NUMBA_CACHE_DIR=None, **arguments):
 
 
 def time_cases(contender, cases, dtype):
-    """Median seconds of each case in this process."""
+    """Median seconds of each case in this process, on one thread."""
+    set_num_threads(1)
     rng = np.random.default_rng(0)
     product = gemm.matmul if contender == "numba" else np.matmul
     seconds = []
@@ -148,6 +150,7 @@ def time_ladder(size, dtype, rounds, layout):
     """The rows of `ladder`, timed in this process, the steps in turn."""
     from ..ops import gemm_kernels
     from ..ops.gemm_vectors import TILE
+    set_num_threads(1)
     dtype = np.dtype(dtype)
     rng = np.random.default_rng(0)
     a, b, c = (_stored(rng.random((size, size), dtype=dtype), letter) for letter in layout + "N")
