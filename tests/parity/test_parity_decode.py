@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 
 from tinyllm.bench import _torch_decode, decode  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("kernels")
 
 @pytest.mark.parametrize("preset, make", [("stories260k", _torch_decode.llama), ("gpt-12m", _torch_decode.gpt)])
 def test_both_contenders_compute_the_same_logits(preset, make):

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import ops
 from ..engine import STATE
-from ._op import NOWHERE, Fused, rows
+from ._op import Fused, rows
 from .kernels import PRECISIONS, kernel
 from .softmax import Softmax, softmax_rows
 from .vector_math import exp
@@ -86,6 +86,13 @@ def best_rows(scores, places):
             out[j] = found
 
 
+def _scores(x, scoring):
+    """The scores (N, E), few numbers; backward makes them again, for x is kept anyway."""
+    scores = np.empty(rows(x).shape, x.dtype)
+    (softmax_rows if scoring == "softmax" else sigmoid_rows)(rows(x), scores)
+    return scores
+
+
 class Gates(Fused):
     """y_j = factor · s at chosen_j, s = softmax(x) or sigmoid(x); over their sum if normalise"""
 
@@ -95,22 +102,21 @@ class Gates(Fused):
             gates = gates / (gates.sum(axis=-1, keepdims=True) + EPS)
         return gates * factor
 
-    def forward(x, *, chosen, scoring="softmax", normalise=False, factor=1.0, saved=NOWHERE):
-        saved.scores = scores = np.empty(rows(x).shape, x.dtype)
-        (softmax_rows if scoring == "softmax" else sigmoid_rows)(rows(x), scores)
+    def forward(x, *, chosen, scoring="softmax", normalise=False, factor=1.0):
         y = np.empty(chosen.shape, x.dtype)
-        pick_rows(scores, rows(chosen), normalise, factor, rows(y))
+        pick_rows(_scores(x, scoring), rows(chosen), normalise, factor, rows(y))
         return y
 
-    def grad_x(g, x, chosen, scoring, normalise, factor, saved):
+    def grad_x(g, x, chosen, scoring, normalise, factor):
         dx = np.empty(x.shape, x.dtype)
-        gates_backward(rows(g), saved.scores, rows(chosen), normalise, scoring == "softmax", factor, rows(dx))
+        gates_backward(rows(g), _scores(x, scoring), rows(chosen), normalise, scoring == "softmax", factor, rows(dx))
         return dx
 
     def samples(rng):
         for scoring in SCORES:
             for normalise in (False, True):
                 yield rng.normal(size=(2, 4)), {"chosen": np.array([[2, 0], [1, 3]]), "scoring": scoring, "normalise": normalise, "factor": 2.5}
+        yield rng.normal(size=(2, 2, 3)), {"chosen": np.array([[[2, 0], [1, 0]], [[1, 2], [0, 1]]]), "normalise": True}
         yield rng.normal(size=(6, 4)).T[1::2, ::-2], {"chosen": np.array([[1], [0]])}
 
 

@@ -2,7 +2,7 @@
 
     array_at(address, n, like)      n numbers of the kind of the array `like`, which begin at an address
     bytes_at(address, n)            n whole numbers of 8 bits
-    product_at(address, like)       the compiled matrix product that begins there, for arrays of the kind of `like`
+    product_at(address, like)       the compiled matrix product that begins there, for arrays of the kind of `like`; not in Python
     peek, put, fetch_add            read, write and raise an int64 at an address; never half done, and what a thread wrote before
                                     is there for who sees the new value
     draw_bits(function, state)      32 random bits, by NumPy's C function at an address
@@ -39,8 +39,8 @@ def _seen(address, n, dtype):
 
 
 def product_at(address, like):
-    """The compiled product `p(a, b, c, add)` of ops/gemm_kernels.py that begins at `address`."""
-    return lambda a, b, c, add: np.add(c, a @ b, out=c) if add else np.matmul(a, b, out=c)
+    """The product `p(a, b, c, add)` of ops/gemm_kernels.py that begins at `address`: machine code, which only compiled code can call."""
+    raise TypeError("product_at: Python cannot call machine code by its address; call ops.gemm.matmul")
 
 
 def peek(address):
