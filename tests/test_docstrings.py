@@ -41,6 +41,6 @@ def test_every_public_name_has_a_docstring(namespace):
 
 def test_every_file_opens_with_what_it_is():
     modules = [info.name for info in pkgutil.walk_packages(tl.__path__, "tinyllm.")
-               if not info.name.endswith(("__main__", "bench._torch"))]
+               if not info.name.endswith("__main__") and ".bench._torch" not in info.name]      # these need PyTorch
     assert [name for name in modules if not importlib.import_module(name).__doc__] == []
 
